@@ -1,0 +1,303 @@
+//! The life of a runner, beside the CI's runner program: install it, register it, watch it, end
+//! it, give the machine back.
+
+mod config;
+mod endings;
+mod layout;
+mod process;
+mod program;
+mod state;
+mod status;
+mod supervise;
+#[cfg(test)]
+mod tests;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep, timeout};
+
+pub use config::{AgentConfig, Place};
+pub(crate) use program::hex;
+
+use crate::error::{Error, Kind, Result};
+use crate::forge::{self, Forge, Unregistered};
+use crate::host::Host;
+use crate::http::Http;
+use crate::pipeline::Printer;
+use endings::Endings;
+use layout::Layout;
+use process::{Process, adopt_orphans};
+use state::Kept;
+use status::Reporter;
+use supervise::Why;
+
+/// The timer that ends a machine without a ready agent; armed by the bootstrap script.
+const DEAD_MAN: &str = "runner-launch-deadline.timer";
+/// How long the runner program may take to end when asked; it reports its job's end meanwhile.
+const GRACE: Duration = Duration::from_secs(20);
+/// How long an interrupted run may take to end after its cancellation. A spot notice leaves two
+/// minutes, and the service manager three.
+const PATIENCE: Duration = Duration::from_secs(75);
+/// How long the forge may take to see that a runner isn't busy any more.
+const BUSY: Duration = Duration::from_secs(45);
+
+/// A runner and all that watches over it.
+pub struct Agent {
+    config: AgentConfig,
+    layout: Layout,
+    forge: Arc<dyn Forge>,
+    host: Host,
+    http: Http,
+    kept: Kept,
+    reporter: Reporter,
+}
+
+impl Agent {
+    /// An agent for a configuration. Starts nothing yet.
+    pub fn new(config: AgentConfig, host: &Host, http: &Http, printer: &Printer) -> Result<Self> {
+        let registration = &config.registration;
+        let secrets = [
+            config.forge.access.secret(),
+            registration.jit.as_ref(),
+            registration.token.as_ref(),
+        ];
+        for secret in secrets.into_iter().flatten() {
+            printer.hide(secret);
+        }
+        let layout = Layout::new(&config.place, host)?;
+        Ok(Self {
+            forge: forge_of(&config, host, http)?,
+            kept: Kept::open(&layout.state),
+            reporter: Reporter::new(
+                printer.clone(),
+                host.clone(),
+                config.forge.target_url.as_str(),
+                &config.name,
+            ),
+            layout,
+            config,
+            host: host.clone(),
+            http: http.clone(),
+        })
+    }
+
+    /// Downloads the runner program.
+    pub async fn prepare(&self) -> Result<()> {
+        program::prepare(&self.config, &self.layout, &self.host, &self.http).await
+    }
+
+    /// Runs the runner to its end: registers, watches, ends, has an interrupted job run again, and
+    /// removes the record. `on_ready` is called once, when the runner waits for jobs. Says which
+    /// signal ended it, if one did.
+    pub async fn run(
+        mut self,
+        ready_within: Option<Duration>,
+        on_ready: &mut (dyn FnMut() -> Result<()> + Send),
+    ) -> Result<()> {
+        adopt_orphans();
+        let mut endings = Endings::watch(self.config.notices, &self.host, &self.http)?;
+        let prepared = tokio::select! {
+            prepared = self.prepare() => prepared.map(|()| None),
+            ending = endings.next() => Ok(Some(ending)),
+        };
+        let outcome = match prepared {
+            Ok(None) => self.run_program(&mut endings, ready_within, on_ready).await,
+            Ok(Some(ending)) => Ok((supervise::why(ending), None)),
+            Err(error) => Err(error),
+        };
+        let (outcome, process) = match outcome {
+            Ok((why, process)) => (Ok(why), process),
+            Err(error) => (Err(error), None),
+        };
+        self.finish(outcome.as_ref().ok(), process).await;
+        match outcome? {
+            Why::Signal(signal) => Err(Error::new(
+                Kind::Interrupted(signal),
+                format!("ended by {}", signal.name()),
+            )),
+            Why::Program(how) => Err(Error::other(format!(
+                "the runner program ended unasked: {how}"
+            ))),
+            _ => Ok(()),
+        }
+    }
+
+    /// Does at last what a life that broke off has left undone.
+    pub async fn clean_up(mut self) {
+        process::kill_descendants();
+        self.finish(None, None).await;
+    }
+
+    /// Ends the program; meanwhile has the interrupted job's run cancelled and run again; then
+    /// removes the record. Nothing in here stops the rest when it fails.
+    async fn finish(&mut self, why: Option<&Why>, process: Option<Process>) {
+        if let Some(why) = why {
+            tracing::info!("ending: {why}");
+        }
+        let end = async {
+            if let Some(mut process) = process {
+                process.end(GRACE).await;
+            }
+        };
+        tokio::join!(end, self.rerun_interrupted());
+        self.remove_record().await;
+        match why {
+            Some(why) => self.reporter.terminated(&why.to_string()),
+            None => self.reporter.terminated("it could not be started"),
+        }
+    }
+
+    async fn rerun_interrupted(&self) {
+        let Some(job) = &self.kept.get().job else {
+            return;
+        };
+        if !self.config.retry {
+            tracing::warn!("the job {job} was interrupted and is not run again (--no-retry)");
+            return;
+        }
+        let note = std::fs::read_to_string(&self.layout.note).unwrap_or_default();
+        let mut reference = self.forge.read_job(&note);
+        reference.name = Some(job.clone());
+        let rerun = self.forge.rerun(&self.config.name, &reference, PATIENCE);
+        // Twice the patience: its own bound is about the wait for the run, not about the network.
+        match timeout(PATIENCE * 2, rerun).await {
+            Ok(Ok(Some(run))) => tracing::info!("the interrupted job's run {run} is run again"),
+            Ok(Ok(None)) => {
+                tracing::warn!("no run of the interrupted job {job} was found to run again")
+            }
+            Ok(Err(error)) => {
+                tracing::error!("running the interrupted job {job} again: {}", error.chain())
+            }
+            Err(_) => tracing::error!("running the interrupted job {job} again: not done in time"),
+        }
+    }
+
+    /// Removes the record by the id it was registered under: a later runner may have the name.
+    async fn unregister(&mut self) -> Result<Unregistered> {
+        if self.config.forge.access.is_none() {
+            return Ok(Unregistered::Done);
+        }
+        let id = match self.kept.get().runner_id {
+            Some(id) => Some(id),
+            None => self
+                .forge
+                .find(None, &self.config.name)
+                .await?
+                .map(|runner| runner.id),
+        };
+        match id {
+            Some(id) => self.forge.unregister(id).await,
+            None => Ok(Unregistered::Done),
+        }
+    }
+
+    async fn remove_record(&mut self) {
+        let started = Instant::now();
+        loop {
+            match self.unregister().await {
+                Ok(Unregistered::Done) => break,
+                Ok(Unregistered::Busy) if started.elapsed() < BUSY => {
+                    sleep(Duration::from_secs(1)).await
+                }
+                Ok(Unregistered::Busy) => {
+                    tracing::warn!("the forge still sees a job on this runner; its record stays");
+                    break;
+                }
+                Err(error) => {
+                    tracing::warn!("{}", error.chain());
+                    break;
+                }
+            }
+        }
+        self.kept.change(|state| {
+            state.job = None;
+            state.finished = true;
+        });
+    }
+}
+
+fn forge_of(config: &AgentConfig, host: &Host, http: &Http) -> Result<Arc<dyn Forge>> {
+    forge::open(&config.forge, host, http)?
+        .ok_or_else(|| Error::other("this version's agent doesn't know the forge"))
+}
+
+/// `agent prepare`: downloads the runner program.
+pub async fn prepare(file: &Path, host: &Host, http: &Http, printer: &Printer) -> Result<()> {
+    Agent::new(AgentConfig::read(file)?, host, http, printer)?
+        .prepare()
+        .await
+}
+
+/// `agent run`: the runner's whole life on an instance, up to the giving back.
+pub async fn run(file: &Path, host: &Host, http: &Http, printer: &Printer) -> Result<()> {
+    let agent = Agent::new(AgentConfig::read(file)?, host, http, printer)?;
+    let ready = agent.layout.ready.clone();
+    let mut on_ready = move || disarm(&ready);
+    match agent.run(None, &mut on_ready).await {
+        // On an instance these are ordinary ends; the reason is in the log.
+        Err(error) if matches!(error.kind(), Kind::Interrupted(_)) => Ok(()),
+        outcome => outcome,
+    }
+}
+
+/// Tells the dead-man timer that the machine is in good hands: by a file, which it looks for, and
+/// by stopping it, where there is a service manager.
+fn disarm(ready: &Path) -> Result<()> {
+    std::fs::write(ready, "").map_err(|error| {
+        Error::other(format!(
+            "disarming the dead-man timer by {}",
+            ready.display()
+        ))
+        .caused_by(error)
+    })?;
+    let stopped = std::process::Command::new("systemctl")
+        .args(["stop", DEAD_MAN])
+        .status();
+    if !stopped.is_ok_and(|status| status.success()) {
+        tracing::debug!("the dead-man timer goes on, and will find a ready agent");
+    }
+    Ok(())
+}
+
+/// `agent release`: what `run` would have done at its end, had it lived; then the machine is given
+/// back, whatever happened before.
+pub async fn release(file: &Path, host: &Host, printer: &Printer) -> Result<()> {
+    let clean_up = async {
+        // Giving the machine back must not depend on this.
+        let http = Http::new(host)?;
+        let config = AgentConfig::read(file)?;
+        let state = Kept::open(&Layout::state_file(&config.place, host));
+        if !state.get().finished {
+            tracing::warn!("the agent ended too early; cleaning up after it");
+            let mut agent = Agent::new(config, host, &http, printer)?;
+            agent.finish(None, None).await;
+        }
+        Ok::<(), Error>(())
+    };
+    match timeout(PATIENCE * 2, clean_up).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::error!("{}", error.chain()),
+        Err(_) => tracing::error!("cleaning up took too long"),
+    }
+    give_back(host)
+}
+
+/// Ends the machine, which its cloud then deletes.
+fn give_back(host: &Host) -> Result<()> {
+    tracing::info!("giving the machine back");
+    for (program, args) in [
+        ("systemctl", &["poweroff"][..]),
+        ("shutdown", &["-P", "now"]),
+        ("poweroff", &["-f"]),
+    ] {
+        let done = std::process::Command::new(program).args(args).status();
+        if done.is_ok_and(|status| status.success()) {
+            return Ok(());
+        }
+    }
+    // <https://docs.kernel.org/admin-guide/sysrq.html>
+    std::fs::write(host.path("/proc/sysrq-trigger"), "o")
+        .map_err(|error| Error::other("giving the machine back").caused_by(error))
+}

@@ -1,0 +1,283 @@
+//! The life of the runner program: ready, idle, at work, interrupted, ended.
+
+use std::process::ExitStatus;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::Agent;
+use super::endings::{Ending, Endings};
+use super::process::{Process, complete};
+use crate::error::{Error, Result, Signal};
+use crate::forge::{Enrolment, LogEvent, Unregistered};
+
+/// How long the runner program may take to register itself.
+const SETUP: Duration = Duration::from_secs(120);
+/// A job is given up this long before the forge's limit, to be run again.
+const LIMIT_MARGIN: Duration = Duration::from_secs(300);
+/// Lines of the program's output that an error shows.
+const SHOWN_LINES: usize = 5;
+
+/// Why a runner ends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Why {
+    /// Its one job is done.
+    Done,
+    /// No job came.
+    Idle,
+    /// A signal.
+    Signal(Signal),
+    /// The machine's power button.
+    PowerButton,
+    /// The cloud takes the machine away.
+    Interruption(String),
+    /// The cloud may soon take the machine away, and no job is lost by ending now.
+    Rebalance,
+    /// The forge's limit for a job is near.
+    JobLimit,
+    /// The runner program ended by itself.
+    Program(String),
+}
+
+impl std::fmt::Display for Why {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Why::Done => f.write_str("its job is done"),
+            Why::Idle => f.write_str("no job came in time"),
+            Why::Signal(signal) => write!(f, "{}", signal.name()),
+            Why::PowerButton => f.write_str("the power button was pressed"),
+            Why::Interruption(detail) => write!(f, "the cloud takes the machine back: {detail}"),
+            Why::Rebalance => f.write_str("the cloud may soon take the machine back"),
+            Why::JobLimit => f.write_str("the job comes near the forge's time limit"),
+            Why::Program(how) => write!(f, "the runner program ended: {how}"),
+        }
+    }
+}
+
+/// What the supervisor knows of the runner program.
+struct Watch {
+    ready: bool,
+    /// When the present job began.
+    job_since: Option<Instant>,
+    /// When the wait for a job began.
+    idle_since: Instant,
+    jobs_done: usize,
+    rebalance: bool,
+    tail: Vec<String>,
+}
+
+impl Agent {
+    /// Configures and starts the program, and waits for a reason to end. The program still runs
+    /// when this returns, unless it is the reason.
+    pub(super) async fn run_program(
+        &mut self,
+        endings: &mut Endings,
+        ready_within: Option<Duration>,
+        on_ready: &mut (dyn FnMut() -> Result<()> + Send),
+    ) -> Result<(Why, Option<Process>)> {
+        let enrolment = Enrolment {
+            name: &self.config.name,
+            labels: &self.config.labels,
+            single: self.config.single,
+            arch: None,
+        };
+        let start = self.forge.start(&enrolment, &self.config.registration);
+        let hook = self.forge.job_hook(&self.layout.note.display().to_string());
+        if let Some((_, script)) = &hook {
+            self.layout.install_hook(script)?;
+        }
+        if let Some(setup) = &start.setup {
+            let process = Process::start(setup, &self.layout, None, &self.host)?;
+            tokio::select! {
+                done = complete(process, SETUP) => done?,
+                ending = endings.next() => return Ok((why(ending), None)),
+            }
+        }
+        let id = self
+            .config
+            .registration
+            .runner_id
+            .or_else(|| self.forge.registered_id(&self.layout.program));
+        self.kept.change(|state| state.runner_id = id);
+        let hook = hook.as_ref().map(|(name, _)| *name);
+        let mut process = Process::start(&start.run, &self.layout, hook, &self.host)?;
+        let why = self
+            .watch(&mut process, endings, ready_within, on_ready)
+            .await?;
+        Ok((why, Some(process)))
+    }
+
+    async fn watch(
+        &mut self,
+        process: &mut Process,
+        endings: &mut Endings,
+        ready_within: Option<Duration>,
+        on_ready: &mut (dyn FnMut() -> Result<()> + Send),
+    ) -> Result<Why> {
+        let started = Instant::now();
+        let mut watch = Watch {
+            ready: false,
+            job_since: None,
+            idle_since: started,
+            jobs_done: 0,
+            rebalance: false,
+            tail: Vec::new(),
+        };
+        let (_never, empty) = mpsc::channel(1);
+        let mut lines = std::mem::replace(&mut process.lines, empty);
+        loop {
+            let idle_end = self.idle_end(&watch);
+            let job_end = self.job_end(&watch);
+            let late = ready_within
+                .filter(|_| !watch.ready)
+                .map(|limit| started + limit);
+            tokio::select! {
+                Some(line) = lines.recv() => {
+                    self.read_line(&line, &mut watch, on_ready)?;
+                }
+                status = process.ended() => {
+                    return self.program_ended(status?, &mut lines, &mut watch, on_ready).await;
+                }
+                () = at(idle_end) => {
+                    if self.may_end_idle().await {
+                        return Ok(Why::Idle);
+                    }
+                    watch.idle_since = Instant::now();
+                }
+                () = at(job_end) => return Ok(Why::JobLimit),
+                () = at(late) => {
+                    return Err(not_ready(format!("not ready within {:?}", ready_within.unwrap_or_default()), &watch));
+                }
+                ending = endings.next() => match ending {
+                    Ending::Rebalance => {
+                        tracing::warn!("the cloud may soon take this machine back (rebalance recommendation)");
+                        watch.rebalance = true;
+                    }
+                    ending => return Ok(why(ending)),
+                },
+            }
+            if watch.rebalance && watch.job_since.is_none() && watch.jobs_done > 0 {
+                return Ok(Why::Rebalance);
+            }
+        }
+    }
+
+    fn idle_end(&self, watch: &Watch) -> Option<Instant> {
+        let waiting = watch.ready && watch.job_since.is_none();
+        let finished = self.config.single && watch.jobs_done > 0;
+        let limit = self
+            .config
+            .idle_timeout()
+            .filter(|_| waiting && !finished)?;
+        Some(watch.idle_since + limit)
+    }
+
+    fn job_end(&self, watch: &Watch) -> Option<Instant> {
+        let limit = self.forge.job_limit().filter(|_| self.config.retry)?;
+        Some(watch.job_since? + limit.saturating_sub(LIMIT_MARGIN))
+    }
+
+    fn read_line(
+        &mut self,
+        line: &str,
+        watch: &mut Watch,
+        on_ready: &mut (dyn FnMut() -> Result<()> + Send),
+    ) -> Result<()> {
+        tracing::debug!("runner: {line}");
+        if watch.tail.len() == SHOWN_LINES {
+            watch.tail.remove(0);
+        }
+        watch.tail.push(line.trim().to_owned());
+        match self.forge.read_log(line) {
+            Some(LogEvent::Ready) if !watch.ready => {
+                watch.ready = true;
+                watch.idle_since = Instant::now();
+                on_ready()?;
+                self.reporter.ready();
+            }
+            Some(LogEvent::Started { job }) => {
+                watch.job_since = Some(Instant::now());
+                self.reporter.job_started(&job);
+                self.kept.change(|state| state.job = Some(job));
+            }
+            Some(LogEvent::Ended { success }) => {
+                watch.job_since = None;
+                watch.idle_since = Instant::now();
+                watch.jobs_done += 1;
+                let job = self.kept.get().job.clone().unwrap_or_default();
+                self.reporter.job_ended(&job, success);
+                self.kept.change(|state| state.job = None);
+                // The next job writes its own, and must not be taken for this one.
+                let _ = std::fs::remove_file(&self.layout.note);
+            }
+            Some(LogEvent::Ready) | None => {}
+        }
+        Ok(())
+    }
+
+    async fn program_ended(
+        &mut self,
+        status: ExitStatus,
+        lines: &mut mpsc::Receiver<String>,
+        watch: &mut Watch,
+        on_ready: &mut (dyn FnMut() -> Result<()> + Send),
+    ) -> Result<Why> {
+        // Its last words; whatever it started may hold the pipes open for longer.
+        while let Ok(Some(line)) = timeout(Duration::from_millis(500), lines.recv()).await {
+            self.read_line(&line, watch, on_ready)?;
+        }
+        if !watch.ready {
+            return Err(not_ready(
+                format!("the runner program ended with {status}"),
+                watch,
+            ));
+        }
+        if self.config.single && watch.jobs_done > 0 {
+            return Ok(Why::Done);
+        }
+        Ok(Why::Program(status.to_string()))
+    }
+
+    /// Takes the record away before ending, so that no job is sent here any more. A forge that
+    /// sees a job where we see none is right.
+    async fn may_end_idle(&mut self) -> bool {
+        match self.unregister().await {
+            Ok(Unregistered::Done) => true,
+            Ok(Unregistered::Busy) => {
+                tracing::info!("the forge says that a job runs here; staying");
+                false
+            }
+            Err(error) => {
+                // A forge that can't be reached sends no jobs: better to end than to cost.
+                tracing::warn!("{}; ending all the same", error.chain());
+                true
+            }
+        }
+    }
+}
+
+pub(super) fn why(ending: Ending) -> Why {
+    match ending {
+        Ending::Signal(signal) => Why::Signal(signal),
+        Ending::PowerButton => Why::PowerButton,
+        Ending::Interruption(detail) => Why::Interruption(detail),
+        Ending::Rebalance => Why::Rebalance,
+    }
+}
+
+/// Sleeps until then; for ever where there is no such moment.
+async fn at(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => sleep_until(moment).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn not_ready(what: String, watch: &Watch) -> Error {
+    let said = watch.tail.join(" / ");
+    Error::new(
+        crate::error::Kind::NotReady,
+        format!("starting the runner: {what}; it said: {said}"),
+    )
+}

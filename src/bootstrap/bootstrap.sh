@@ -1,0 +1,214 @@
+# Everything above this line was filled in for this launch; everything below is the same for all.
+# shellcheck shell=sh
+# shellcheck disable=SC2154  # the variables are assigned above
+
+set -eu
+umask 077
+# Empty on a real machine; tests put a folder here, before every absolute path.
+root=${RUNNER_LAUNCH_ROOT:-}
+program=$root/usr/local/bin/runner-launch
+config=$root/etc/runner-launch/agent.json
+work=$root/var/lib/runner-launch
+
+say() {
+  printf 'runner-launch: %s\n' "$*"
+}
+
+# Stopped here is gone: the instance is made with "terminate on shutdown".
+give_back() {
+  sync
+  systemctl poweroff || shutdown -P now || poweroff -f
+}
+
+# First of all: whatever happens from here on, the machine ends at the deadline, unless a ready
+# agent has left its mark by then (and has stopped the timer, which spares it the look).
+last_resort="[ -e '$work/ready' ] || { echo 'runner-launch: not ready in time, powering off' >/dev/console 2>&1; systemctl poweroff || poweroff -f; }"
+systemd-run --quiet --collect --unit=runner-launch-deadline --on-active="$deadline" /bin/sh -c "$last_resort" ||
+  (
+    trap '' HUP
+    sleep "$deadline"
+    [ -e "$work/ready" ] || give_back
+  ) >/dev/null 2>&1 &
+
+finish() {
+  status=$?
+  trap - EXIT
+  if [ "$status" -ne 0 ]; then
+    say "setting the machine up failed ($status); giving it back"
+    # The console is read by the launcher: give it a moment to arrive there.
+    sleep 2
+    give_back
+  fi
+  exit "$status"
+}
+trap finish EXIT
+trap 'exit 143' TERM
+trap 'exit 130' INT
+
+fail() {
+  say "error: $*"
+  exit 1
+}
+
+have() {
+  command -v "$1" >/dev/null 2>&1
+}
+
+fetch() {
+  if have curl; then
+    curl -fsSL --retry 5 --retry-delay 1 --connect-timeout 10 --max-time 300 -o "$2" "$1"
+  elif have wget; then
+    wget -q --tries=5 --timeout=60 -O "$2" "$1"
+  else
+    fail "neither curl nor wget is here to download the agent"
+  fi
+}
+
+get_agent() {
+  case $(uname -m) in
+    x86_64 | amd64) url=$agent_url_x86_64 sum=$agent_sha256_x86_64 ;;
+    aarch64 | arm64) url=$agent_url_aarch64 sum=$agent_sha256_aarch64 ;;
+    *) fail "no agent for the architecture $(uname -m)" ;;
+  esac
+  [ -n "$sum" ] || fail "no checksum of the agent for $(uname -m) was known at launch"
+  fetch "$url" "$program.new" || fail "downloading the agent from $url failed"
+  echo "$sum  $program.new" | sha256sum -c - >/dev/null 2>&1 ||
+    fail "the agent at $url is not the launcher's own version: its SHA-256 differs"
+  chmod 755 "$program.new"
+  mv "$program.new" "$program"
+  say "agent downloaded and checked"
+}
+
+# Jobs expect Docker and Git; the runner program needs ICU. Images that have them lose no time.
+install_missing() {
+  missing=
+  have docker || missing="$missing docker"
+  have git || missing="$missing git"
+  ls "$root"/usr/lib*/libicuuc.so.* "$root"/usr/lib/*/libicuuc.so.* >/dev/null 2>&1 || missing="$missing icu"
+  if [ -z "$missing" ]; then
+    return 0
+  fi
+  say "installing$missing"
+  if have apt-get; then
+    packages=
+    for name in $missing; do
+      case $name in
+        docker) packages="$packages docker.io" ;;
+        icu) packages="$packages ^libicu[0-9]+\$" ;;
+        *) packages="$packages $name" ;;
+      esac
+    done
+    export DEBIAN_FRONTEND=noninteractive
+    apt-get -qq -o DPkg::Lock::Timeout=300 update
+    # shellcheck disable=SC2086  # a list of names
+    apt-get -qq -o DPkg::Lock::Timeout=300 install -y --no-install-recommends $packages >/dev/null
+  elif have dnf; then
+    packages=
+    for name in $missing; do
+      case $name in
+        icu) packages="$packages libicu" ;;
+        *) packages="$packages $name" ;;
+      esac
+    done
+    # shellcheck disable=SC2086  # a list of names
+    dnf -q install -y $packages
+  else
+    fail "can't install$missing: neither apt-get nor dnf is here"
+  fi
+  systemctl enable --now docker >/dev/null 2>&1 || true
+}
+
+# The user of the jobs, as on hosted runners: its own home, Docker, and sudo without a password.
+make_user() {
+  if ! id -u runner >/dev/null 2>&1; then
+    useradd --create-home --shell /bin/bash runner
+  fi
+  for group in docker sudo wheel; do
+    if getent group "$group" >/dev/null 2>&1; then
+      usermod -aG "$group" runner
+    fi
+  done
+  mkdir -p "$root/etc/sudoers.d"
+  echo 'runner ALL=(ALL) NOPASSWD:ALL' >"$root/etc/sudoers.d/runner-launch"
+  chmod 440 "$root/etc/sudoers.d/runner-launch"
+}
+
+add_ssh_key() {
+  for user in ubuntu admin ec2-user; do
+    home=$root/home/$user
+    if [ -d "$home" ]; then
+      mkdir -p "$home/.ssh"
+      printf '%s\n' "$ssh_key" >>"$home/.ssh/authorized_keys"
+      chmod 700 "$home/.ssh"
+      chmod 600 "$home/.ssh/authorized_keys"
+      chown -R "$user" "$home/.ssh"
+    fi
+  done
+}
+
+# This very text is readable at the metadata service by every process of the machine. Close that
+# one path to all but root, and to containers; the rest of the service stays open to jobs.
+guard_user_data() {
+  have iptables || return 0
+  for chain in "OUTPUT -m owner ! --uid-owner 0" FORWARD; do
+    # shellcheck disable=SC2086  # a chain and its match
+    iptables -w 5 -I $chain -d 169.254.169.254 -p tcp --dport 80 \
+      -m string --algo bm --string /user-data -j REJECT --reject-with tcp-reset 2>/dev/null || true
+  done
+}
+
+run_startup_script() {
+  printf '%s' "$startup_script" | base64 -d >"$work/startup"
+  chmod 700 "$work/startup"
+  say "running the startup script"
+  status=0
+  case $(head -c 2 "$work/startup") in
+    '#!') (cd / && HOME=$root/root "$work/startup") || status=$? ;;
+    *) (cd / && HOME=$root/root bash "$work/startup") || status=$? ;;
+  esac
+  rm -f "$work/startup"
+  [ "$status" -eq 0 ] || fail "the startup script failed with exit code $status"
+}
+
+write_unit() {
+  mkdir -p "$root/etc/systemd/system"
+  cat >"$root/etc/systemd/system/runner-launch.service" <<UNIT
+[Unit]
+Description=CI runner for exactly as long as there are jobs for it
+After=network-online.target docker.service
+
+[Service]
+Type=exec
+ExecStart=$program agent run --config $config
+ExecStopPost=-$program agent release --config $config
+StandardOutput=journal+console
+StandardError=journal+console
+KillMode=mixed
+TimeoutStopSec=180
+OOMScoreAdjust=-900
+UNIT
+  chmod 644 "$root/etc/systemd/system/runner-launch.service"
+}
+
+say "setting up $name"
+mkdir -p "$root/usr/local/bin" "$root/etc/runner-launch" "$work"
+chmod 755 "$root/usr/local/bin" "$work"
+printf '%s' "$agent_config" | base64 -d >"$config"
+
+install_missing &
+packages=$!
+get_agent
+make_user
+# The runner program is by far the largest download: start it now.
+"$program" agent prepare --config "$config" &
+prepare=$!
+[ -z "$ssh_key" ] || add_ssh_key
+write_unit
+wait "$packages" || fail "installing packages failed"
+make_user
+guard_user_data
+[ -z "$startup_script" ] || run_startup_script
+wait "$prepare" || fail "downloading the runner program failed"
+systemctl daemon-reload
+systemctl start runner-launch.service
+say "agent started"

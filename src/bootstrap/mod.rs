@@ -1,0 +1,107 @@
+//! The user data: a POSIX shell script that turns a fresh machine into a runner.
+//!
+//! The script itself is `bootstrap.sh`; what differs from launch to launch is put before it as
+//! quoted assignments, so that no value is ever read as shell.
+
+use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::time::Duration;
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use flate2::Compression;
+use flate2::write::GzEncoder;
+
+use crate::agent::AgentConfig;
+use crate::cloud::Arch;
+use crate::error::{Error, Result};
+
+const SCRIPT: &str = include_str!("bootstrap.sh");
+
+/// What the script needs to know.
+pub struct Bootstrap<'a> {
+    /// The runner's name, for the log.
+    pub name: &'a str,
+    /// How long the machine lives when no agent becomes ready.
+    pub deadline: Duration,
+    /// Where the agent comes from and what it must hash to, by architecture.
+    pub agents: &'a BTreeMap<Arch, AgentFile>,
+    /// The agent's configuration, with its secrets.
+    pub config: &'a AgentConfig,
+    /// The user's script.
+    pub startup_script: Option<&'a [u8]>,
+    /// The public key that may log in.
+    pub ssh_key: Option<&'a str>,
+}
+
+/// The agent's file for one architecture.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AgentFile {
+    /// Where to download it.
+    pub url: String,
+    /// Its SHA-256 in hexadecimal.
+    pub sha256: String,
+}
+
+impl Bootstrap<'_> {
+    /// The script as text.
+    pub fn script(&self) -> Result<String> {
+        let config = serde_json::to_vec(self.config)
+            .map_err(|error| Error::other("writing the agent's configuration").caused_by(error))?;
+        let mut text = String::from("#!/bin/sh\n# Made by runner-launch.\n");
+        let mut assign = |name: &str, value: &str| -> Result<()> {
+            let quoted = shlex::try_quote(value).map_err(|error| {
+                Error::usage(format!("{name} can't be given to a shell")).caused_by(error)
+            })?;
+            text.push_str(&format!("{name}={quoted}\n"));
+            Ok(())
+        };
+        assign("name", self.name)?;
+        assign("deadline", &self.deadline.as_secs().to_string())?;
+        for arch in Arch::ALL {
+            let file = self.agents.get(&arch);
+            let value = |part: fn(&AgentFile) -> &str| file.map_or("", part);
+            assign(
+                &format!("agent_url_{}", arch.uname()),
+                value(|file| &file.url),
+            )?;
+            assign(
+                &format!("agent_sha256_{}", arch.uname()),
+                value(|file| &file.sha256),
+            )?;
+        }
+        assign("agent_config", &BASE64_STANDARD.encode(config))?;
+        let startup = self
+            .startup_script
+            .map(|script| BASE64_STANDARD.encode(script));
+        assign("startup_script", startup.as_deref().unwrap_or_default())?;
+        assign("ssh_key", self.ssh_key.unwrap_or_default())?;
+        text.push_str(SCRIPT);
+        Ok(text)
+    }
+
+    /// The user data, at most `limit` bytes: plain where that fits, else compressed, which
+    /// cloud-init recognises.
+    pub fn user_data(&self, limit: usize) -> Result<Vec<u8>> {
+        let script = self.script()?.into_bytes();
+        if script.len() <= limit {
+            return Ok(script);
+        }
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
+        let packed = encoder
+            .write_all(&script)
+            .and_then(|()| encoder.finish())
+            .map_err(|error| Error::other("compressing the user data").caused_by(error))?;
+        if packed.len() > limit {
+            let startup = self.startup_script.map_or(0, <[u8]>::len);
+            return Err(Error::usage(format!(
+                "the user data has {} bytes, {} compressed, and the cloud takes {limit}; the \
+                 startup script makes up {startup} of them",
+                script.len(),
+                packed.len(),
+            ))
+            .hint("let the startup script download its larger parts"));
+        }
+        Ok(packed)
+    }
+}

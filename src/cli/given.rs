@@ -1,0 +1,145 @@
+//! What was given for each option: by flag, else by environment.
+
+use std::collections::BTreeMap;
+
+use clap::ArgMatches;
+use clap::parser::ValueSource;
+
+use super::options::{Form, OPTIONS};
+use crate::host::{Host, names};
+use crate::secret::Secret;
+
+/// The raw values, with where they came from for messages.
+pub struct Given {
+    values: BTreeMap<&'static str, Raw>,
+}
+
+struct Raw {
+    values: Vec<String>,
+    /// `--labels`, or the variable's name.
+    origin: String,
+    by_flag: bool,
+}
+
+impl Given {
+    /// A flag beats every variable; the first variable that is set beats the others.
+    pub fn new(matches: &ArgMatches, host: &Host) -> Self {
+        let mut values = BTreeMap::new();
+        for opt in OPTIONS {
+            if matches.value_source(opt.name) == Some(ValueSource::CommandLine) {
+                let given = matches.get_many::<String>(opt.name);
+                values.insert(
+                    opt.name,
+                    Raw {
+                        values: given.into_iter().flatten().cloned().collect(),
+                        origin: format!("--{}", opt.name),
+                        by_flag: true,
+                    },
+                );
+                continue;
+            }
+            let names = opt.env_names();
+            let found = names.iter().find_map(|name| Some((name, host.env(name)?)));
+            if let Some((name, value)) = found {
+                let list = match opt.form {
+                    Form::Many(_) => value
+                        .lines()
+                        .map(str::trim)
+                        .filter(|line| !line.is_empty())
+                        .map(str::to_owned)
+                        .collect(),
+                    Form::Flag | Form::Value(_) => vec![value.to_owned()],
+                };
+                values.insert(
+                    opt.name,
+                    Raw {
+                        values: list,
+                        origin: name.clone(),
+                        by_flag: false,
+                    },
+                );
+            }
+        }
+        Self { values }
+    }
+
+    /// The option's value: the last one, where it was repeated.
+    pub fn one(&self, name: &str) -> Option<&str> {
+        debug_assert!(super::options::find(name).is_some(), "{name}");
+        self.values.get(name)?.values.last().map(String::as_str)
+    }
+
+    /// All values of a repeatable option.
+    pub fn many(&self, name: &str) -> &[String] {
+        debug_assert!(super::options::find(name).is_some(), "{name}");
+        self.values.get(name).map_or(&[], |raw| &raw.values)
+    }
+
+    /// Where the value came from, for messages.
+    pub fn origin(&self, name: &str) -> String {
+        self.values
+            .get(name)
+            .map_or_else(|| format!("--{name}"), |raw| raw.origin.clone())
+    }
+
+    /// Whether the value came from the command line.
+    pub fn by_flag(&self, name: &str) -> bool {
+        self.values.get(name).is_some_and(|raw| raw.by_flag)
+    }
+
+    /// A flag's state; absent is false.
+    pub fn flag(&self, name: &str, mistakes: &mut Vec<String>) -> bool {
+        let Some(text) = self.one(name) else {
+            return false;
+        };
+        match text.to_ascii_lowercase().as_str() {
+            "true" | "1" | "yes" | "on" => true,
+            "false" | "0" | "no" | "off" => false,
+            _ => {
+                mistakes.push(format!(
+                    "{}: `{text}` is neither true nor false",
+                    self.origin(name)
+                ));
+                false
+            }
+        }
+    }
+
+    /// Reads a value with `parse`; its complaint becomes a mistake with the option's name.
+    pub fn parsed<T>(
+        &self,
+        name: &str,
+        mistakes: &mut Vec<String>,
+        parse: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Option<T> {
+        match parse(self.one(name)?.trim()) {
+            Ok(value) => Some(value),
+            Err(complaint) => {
+                mistakes.push(format!("{}: {complaint}", self.origin(name)));
+                None
+            }
+        }
+    }
+
+    /// Every secret in sight: those of the options, and the clouds' own.
+    pub fn secrets(&self, host: &Host) -> Vec<Secret> {
+        let options = OPTIONS
+            .iter()
+            .filter(|opt| opt.secret)
+            .flat_map(|opt| self.many(opt.name).iter().map(String::as_str));
+        let variables = names::SECRETS.iter().filter_map(|name| host.env(name));
+        options.chain(variables).map(Secret::new).collect()
+    }
+
+    /// The non-empty, trimmed parts of a comma list.
+    pub fn list(&self, name: &str) -> Option<Vec<String>> {
+        let text = self.one(name)?;
+        Some(
+            text.split(',')
+                .map(str::trim)
+                .filter(|part| !part.is_empty())
+                .map(str::to_owned)
+                .collect(),
+        )
+    }
+}

@@ -1,0 +1,191 @@
+//! Every option of `launch`, declared once: the command line, the environment names, the help and
+//! the README's table all come from here.
+
+use std::fmt::Write;
+
+/// The groups of `--help`, in order.
+pub const HEADINGS: [&str; 6] = [
+    "General",
+    "Cloud",
+    "AWS",
+    "Kubernetes",
+    "Debugging",
+    "Global",
+];
+
+/// How often an option is given, and with what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// Present or absent; `--x=false` is understood too.
+    Flag,
+    /// One value.
+    Value(&'static str),
+    /// One value each time; in the environment, one a line.
+    Many(&'static str),
+}
+
+/// One option.
+#[derive(Debug, Clone, Copy)]
+pub struct Opt {
+    /// The name, without dashes.
+    pub name: &'static str,
+    /// Another name for the same.
+    pub alias: Option<&'static str>,
+    /// What it takes.
+    pub form: Form,
+    /// Its group, one of [`HEADINGS`].
+    pub heading: &'static str,
+    /// The default as text, where there is one.
+    pub default: Option<&'static str>,
+    /// What it does, in one sentence.
+    pub help: &'static str,
+    /// Whether its value must never be printed.
+    pub secret: bool,
+}
+
+const fn opt(name: &'static str, form: Form, heading: &'static str, help: &'static str) -> Opt {
+    Opt {
+        name,
+        alias: None,
+        form,
+        heading,
+        default: None,
+        help,
+        secret: false,
+    }
+}
+
+impl Opt {
+    const fn alias(mut self, alias: &'static str) -> Self {
+        self.alias = Some(alias);
+        self
+    }
+
+    const fn default(mut self, default: &'static str) -> Self {
+        self.default = Some(default);
+        self
+    }
+
+    const fn secret(mut self) -> Self {
+        self.secret = true;
+        self
+    }
+
+    /// The environment names, the strongest first: ours, then those of `cml`.
+    pub fn env_names(&self) -> Vec<String> {
+        let mut names = Vec::new();
+        let upper = |name: &str| name.to_uppercase().replace('-', "_");
+        for name in std::iter::once(self.name).chain(self.alias) {
+            names.push(format!("RUNNER_LAUNCH_{}", upper(name)));
+        }
+        for name in std::iter::once(self.name).chain(self.alias) {
+            names.push(format!("CML_RUNNER_{}", upper(name)));
+        }
+        if self.heading == "Global" {
+            for name in std::iter::once(self.name).chain(self.alias) {
+                names.push(format!("CML_{}", upper(name)));
+            }
+        }
+        if self.name == "token" {
+            names.push("REPO_TOKEN".to_owned());
+        }
+        names
+    }
+
+    /// The help text with default and environment name behind it.
+    pub fn full_help(&self) -> String {
+        let mut text = self.help.to_owned();
+        if let Some(default) = self.default {
+            let _ = write!(text, " [default: {default}]");
+        }
+        let _ = write!(text, " [env: {}]", self.env_names()[0]);
+        text
+    }
+}
+
+use Form::{Flag, Many, Value};
+
+/// The options, in the order of `--help`.
+pub const OPTIONS: &[Opt] = &[
+    opt("labels", Value("LIST"), "General", "Labels of the runner, separated by commas").default("cml"),
+    opt("name", Value("NAME"), "General", "Name of the runner, shown in the CI").default("cml-{ID}"),
+    opt("idle-timeout", Value("TIME"), "General", "How long to wait for a job before ending: seconds, or 5min, 1h; -1 or never: no limit").default("300"),
+    opt("no-retry", Flag, "General", "Don't run the workflow again when the instance is lost or GitHub's 35-day limit is reached"),
+    opt("single", Flag, "General", "End after one job"),
+    opt("reuse", Flag, "General", "Launch nothing when an online runner has the name, or all labels"),
+    opt("reuse-idle", Flag, "General", "Launch nothing when an online runner that isn't busy has all labels"),
+    opt("timeout", Value("TIME"), "General", "How long the runner may take to be ready, startup script included").default("10min"),
+    opt("workdir", Value("FOLDER"), "General", "Folder of a local runner").alias("path").default("~/.runner-launch/NAME"),
+    opt("docker-volumes", Many("HOST:CONTAINER"), "General", "Volume for the jobs' containers (GitLab only); may be repeated"),
+    opt("runner-version", Value("VERSION"), "General", "Version of the CI's runner program").default("the forge's choice"),
+    opt("dry-run", Flag, "General", "Look, then say what would be made, and make nothing"),
+    opt("output", Value("FORM"), "General", "Form of the report of --dry-run: text or json").default("text"),
+    opt("cloud", Value("CLOUD"), "Cloud", "Where the instance comes from: aws, azure, gcp or kubernetes; without it the runner runs here"),
+    opt("cloud-type", Value("LIST"), "Cloud", "Size (s, m, l, xl) or native type; several are tried in order").default("m"),
+    opt("cloud-gpu", Value("GPU"), "Cloud", "GPU model: nogpu, k80, v100, t4, tesla or a native name"),
+    opt("cloud-hdd-size", Value("GB"), "Cloud", "Size of the disk").default("35, or the image's if larger"),
+    opt("cloud-spot", Flag, "Cloud", "Ask for spot (preemptible) capacity"),
+    opt("cloud-spot-price", Value("USD"), "Cloud", "Most to pay per hour; -1: the current price").default("-1"),
+    opt("cloud-spot-fallback", Flag, "Cloud", "Take an on-demand instance where no spot capacity is left"),
+    opt("cloud-region", Value("LIST"), "Cloud", "us-west, us-east, eu-west, eu-north, or a native region or zone; several are tried in order").default("us-west"),
+    opt("cloud-permission-set", Value("ID"), "Cloud", "What the instance may do in the cloud; AWS: an instance profile's ARN or name"),
+    opt("cloud-metadata", Many("KEY=VALUE"), "Cloud", "Tag for everything made; may be repeated"),
+    opt("cloud-startup-script", Value("BASE64"), "Cloud", "Shell script to run on the instance before the runner becomes available").secret(),
+    opt("cloud-image", Value("IMAGE"), "Cloud", "Machine image; AWS: an id or a name").default("the newest Ubuntu LTS, with drivers for a GPU"),
+    opt("cloud-aws-security-group", Value("GROUP"), "AWS", "Security group's id or name").default("a shared group, made once"),
+    opt("cloud-aws-subnet", Value("SUBNET"), "AWS", "Subnet's id").alias("cloud-aws-subnet-id").default("chosen in the default VPC"),
+    opt("cloud-kubernetes-node-selector", Many("KEY=VALUE"), "Kubernetes", "Label that the node must have; may be repeated").default("accelerator=infer"),
+    opt("cloud-ssh-private", Value("PEM"), "Debugging", "RSA private key whose owner may log in as ubuntu").secret(),
+    opt("cloud-ssh-cidr", Value("LIST"), "Debugging", "Networks that may reach the instance's SSH port").default("any, once SSH is asked for; else none"),
+    opt("log", Value("LEVEL"), "Global", "error, warn, info or debug").default("info"),
+    opt("driver", Value("FORGE"), "Global", "github or gitlab").default("inferred"),
+    opt("repo", Value("URL"), "Global", "Repository or organisation to serve: an address, or owner/name").default("inferred"),
+    opt("token", Value("TOKEN"), "Global", "Access token for the forge; better in REPO_TOKEN than here").alias("driver-token").secret(),
+    opt("github-app-id", Value("ID"), "Global", "GitHub App to act as, in place of a token"),
+    opt("github-app-private-key", Value("PEM"), "Global", "The App's private key").secret(),
+    opt("github-app-installation-id", Value("ID"), "Global", "The App's installation").default("found by the repository or organisation"),
+];
+
+/// An option by its name or alias.
+pub fn find(name: &str) -> Option<&'static Opt> {
+    OPTIONS
+        .iter()
+        .find(|opt| opt.name == name || opt.alias == Some(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn environment_names_are_ours_first() {
+        let names = find("cloud-type").unwrap().env_names();
+        assert_eq!(names, ["RUNNER_LAUNCH_CLOUD_TYPE", "CML_RUNNER_CLOUD_TYPE"]);
+        let names = find("token").unwrap().env_names();
+        assert_eq!(
+            names,
+            [
+                "RUNNER_LAUNCH_TOKEN",
+                "RUNNER_LAUNCH_DRIVER_TOKEN",
+                "CML_RUNNER_TOKEN",
+                "CML_RUNNER_DRIVER_TOKEN",
+                "CML_TOKEN",
+                "CML_DRIVER_TOKEN",
+                "REPO_TOKEN"
+            ]
+        );
+    }
+
+    #[test]
+    fn names_are_unique_and_headings_known() {
+        let mut names: Vec<_> = OPTIONS
+            .iter()
+            .flat_map(|o| std::iter::once(o.name).chain(o.alias))
+            .collect();
+        names.sort_unstable();
+        let count = names.len();
+        names.dedup();
+        assert_eq!(names.len(), count);
+        assert!(OPTIONS.iter().all(|o| HEADINGS.contains(&o.heading)));
+    }
+}

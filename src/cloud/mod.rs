@@ -1,0 +1,258 @@
+//! The seam to the clouds. Forges are unknown here.
+
+pub mod aws;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::error::Result;
+use crate::host::Host;
+use crate::http::Http;
+use crate::spec::{InstanceSpec, Provider};
+
+/// The tag by which everything this program makes is known.
+pub const TAG_OWNER: &str = "runner-launch";
+/// The tag that holds one launch's [`Order::launch_id`].
+pub const TAG_LAUNCH: &str = "runner-launch-id";
+
+/// A processor architecture, in the words of `uname -m`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Arch {
+    /// 64-bit x86.
+    #[serde(rename = "x86_64")]
+    X86_64,
+    /// 64-bit Arm.
+    #[serde(rename = "aarch64")]
+    Aarch64,
+}
+
+impl Arch {
+    /// Both.
+    pub const ALL: [Arch; 2] = [Arch::X86_64, Arch::Aarch64];
+
+    /// The name that `uname -m` prints.
+    pub fn uname(self) -> &'static str {
+        match self {
+            Arch::X86_64 => "x86_64",
+            Arch::Aarch64 => "aarch64",
+        }
+    }
+
+    /// This program's own.
+    pub fn own() -> Self {
+        if cfg!(target_arch = "aarch64") {
+            Arch::Aarch64
+        } else {
+            Arch::X86_64
+        }
+    }
+}
+
+/// One way to get the instance: what would be asked of the cloud. Shown by `--dry-run`.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Candidate {
+    /// The native region.
+    pub region: String,
+    /// The native zone, where one is fixed.
+    pub zone: Option<String>,
+    /// The native type.
+    pub instance_type: String,
+    /// Its architecture.
+    pub arch: Arch,
+    /// The image's id.
+    pub image: String,
+    /// The image's name, where known.
+    pub image_name: Option<String>,
+    /// The disk's size in GB.
+    pub disk_gb: u32,
+    /// Whether the capacity is spot.
+    pub spot: bool,
+    /// The subnet or network.
+    pub network: Option<String>,
+    /// The security group; `None`: to be made.
+    pub security_group: Option<String>,
+}
+
+/// What to make, beside what the plan knows.
+#[derive(Debug, Clone)]
+pub struct Order {
+    /// The runner's name, and the instance's.
+    pub name: String,
+    /// Random, unique to this launch: the base of idempotency keys, and a tag.
+    pub launch_id: String,
+    /// The user data, plain.
+    pub user_data: Vec<u8>,
+    /// Set when the launch is being given up: no further try may begin.
+    pub stop: StopFlag,
+}
+
+/// Says to a running creation that the launch is being given up.
+#[derive(Debug, Clone, Default)]
+pub struct StopFlag(Arc<std::sync::atomic::AtomicBool>);
+
+impl StopFlag {
+    /// Raises the flag.
+    pub fn raise(&self) {
+        self.0.store(true, std::sync::atomic::Ordering::SeqCst);
+    }
+
+    /// Whether it is raised.
+    pub fn is_raised(&self) -> bool {
+        self.0.load(std::sync::atomic::Ordering::SeqCst)
+    }
+}
+
+/// What identifies an instance to its cloud.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InstanceRef {
+    /// The cloud's id.
+    pub id: String,
+    /// The native region.
+    pub region: String,
+}
+
+/// An instance as its cloud describes it.
+#[derive(Debug, Clone)]
+pub struct Instance {
+    /// Its identity.
+    pub reference: InstanceRef,
+    /// The name we gave it.
+    pub name: Option<String>,
+    /// What it is doing.
+    pub state: InstanceState,
+    /// Its zone.
+    pub zone: Option<String>,
+    /// Its native type.
+    pub instance_type: String,
+    /// Its public address, or its private one where it has no other.
+    pub ip: Option<String>,
+    /// Whether it is spot.
+    pub spot: bool,
+    /// When it was launched.
+    pub launch_time: Option<Timestamp>,
+    /// The image's id.
+    pub image: String,
+    /// Its disk in GB, where this call knows.
+    pub disk_gb: Option<u32>,
+    /// The security group, where this call knows.
+    pub security_group: Option<String>,
+    /// The subnet, where this call knows.
+    pub subnet: Option<String>,
+    /// Why the cloud ended it, in the cloud's words.
+    pub reason: Option<String>,
+}
+
+/// What an instance is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum InstanceState {
+    /// On its way up.
+    Pending,
+    /// Up.
+    Running,
+    /// On its way down: it costs nothing any more, and nothing brings it back.
+    Ending,
+    /// Stopped, but still there.
+    Stopped,
+    /// No more.
+    Gone,
+}
+
+/// A cloud.
+#[async_trait]
+pub trait Cloud: Send + Sync {
+    /// Reads, all at once, what a launch depends on. Changes nothing.
+    async fn look(&self, spec: &InstanceSpec) -> Result<Arc<dyn Plan>>;
+
+    /// An instance's present state; `None` while (or once) the cloud doesn't know it.
+    async fn inspect(&self, instance: &InstanceRef) -> Result<Option<Instance>>;
+
+    /// The end of what the instance wrote on its console; `None` where there is none, or it may
+    /// not be read.
+    async fn console(&self, instance: &InstanceRef) -> Result<Option<String>>;
+
+    /// Destroys an instance and all that came with it. Idempotent: gone is success.
+    async fn destroy(&self, instance: &InstanceRef) -> Result<()>;
+
+    /// Instances that this program made, by tag, in any state but gone: those of one launch, or
+    /// all.
+    async fn list(&self, region: &str, launch_id: Option<&str>) -> Result<Vec<Instance>>;
+}
+
+/// What a look found: everything needed to create.
+#[async_trait]
+pub trait Plan: Send + Sync {
+    /// The ways to try, in order; never empty.
+    fn candidates(&self) -> &[Candidate];
+
+    /// Notes for the user: deprecated names, tolerated refusals.
+    fn warnings(&self) -> &[String];
+
+    /// The native regions in which [`Plan::create`] may have made something.
+    fn regions(&self) -> Vec<String>;
+
+    /// The most bytes of user data that the cloud takes.
+    fn user_data_limit(&self) -> usize;
+
+    /// Makes one instance, trying the candidates in order. Idempotent by the order's id: the same
+    /// order never makes two.
+    async fn create(&self, order: &Order) -> Result<Instance>;
+}
+
+/// How an instance's agent hears of its machine's end; part of the agent's configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NoticeSource {
+    /// EC2's instance metadata.
+    Aws,
+}
+
+/// An announcement by the cloud.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Notice {
+    /// The machine will be taken away this soon.
+    Interruption {
+        /// What the cloud said.
+        detail: String,
+    },
+    /// The machine is likelier to be taken away than others.
+    Rebalance,
+}
+
+/// Waits for the cloud's next announcement, for ever if need be.
+pub async fn next_notice(
+    source: NoticeSource,
+    host: &Host,
+    http: &Http,
+    rebalance_seen: bool,
+) -> Notice {
+    match source {
+        NoticeSource::Aws => aws::metadata::next_notice(host, http, rebalance_seen).await,
+    }
+}
+
+/// How often notices are looked for. AWS asks for five seconds.
+/// <https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/spot-instance-termination-notices.html>
+pub const NOTICE_INTERVAL: Duration = Duration::from_secs(5);
+
+/// The cloud of a provider; `None`: not in this version.
+pub fn open(provider: Provider, host: &Host, http: &Http) -> Option<Arc<dyn Cloud>> {
+    match provider {
+        Provider::Aws => Some(Arc::new(aws::Aws::new(host.clone(), http.clone()))),
+        Provider::Azure | Provider::Gcp | Provider::Kubernetes => None,
+    }
+}
+
+/// What is wrong with a specification, as far as that can be told without asking the cloud; each
+/// with its option's name.
+pub fn mistakes(spec: &InstanceSpec) -> Vec<String> {
+    match spec.provider {
+        Provider::Aws => aws::mistakes(spec),
+        Provider::Azure | Provider::Gcp | Provider::Kubernetes => Vec::new(),
+    }
+}

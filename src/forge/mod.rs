@@ -1,0 +1,201 @@
+//! The seam to the forges. Clouds are unknown here.
+
+pub mod github;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+
+use crate::cloud::Arch;
+use crate::error::Result;
+use crate::host::Host;
+use crate::http::Http;
+use crate::secret::{Secret, exposed};
+use crate::spec::{Driver, ForgeSpec, Reuse};
+
+/// What a launch wants to know of the forge before anything is made.
+#[derive(Debug, Clone)]
+pub struct Question<'a> {
+    /// The new runner's name.
+    pub name: &'a str,
+    /// Its labels.
+    pub labels: &'a [String],
+    /// Whether an existing runner would do.
+    pub reuse: Reuse,
+    /// The runner program's version, where pinned.
+    pub runner_version: Option<&'a str>,
+}
+
+/// What the forge said.
+#[derive(Debug, Clone)]
+pub struct Findings {
+    /// A runner that has the name already.
+    pub namesake: Option<Runner>,
+    /// A runner that makes a new one unnecessary.
+    pub reusable: Option<Runner>,
+    /// Where the runner program comes from, by architecture.
+    pub programs: Programs,
+}
+
+/// The runner program's downloads.
+pub type Programs = BTreeMap<Arch, Program>;
+
+/// A download of the CI's runner program.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Program {
+    /// The address of the archive.
+    pub url: String,
+    /// The archive's SHA-256, in hexadecimal.
+    pub sha256: String,
+}
+
+/// A runner's record at the forge.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Runner {
+    /// The forge's id.
+    pub id: u64,
+    /// The name.
+    pub name: String,
+    /// Whether it is connected.
+    pub online: bool,
+    /// Whether it runs a job.
+    pub busy: bool,
+    /// Its labels.
+    pub labels: Vec<String>,
+}
+
+/// What a registration asks for.
+#[derive(Debug, Clone)]
+pub struct Enrolment<'a> {
+    /// The runner's name.
+    pub name: &'a str,
+    /// Its labels.
+    pub labels: &'a [String],
+    /// Whether it takes one job only.
+    pub single: bool,
+    /// The machine's architecture, where known.
+    pub arch: Option<Arch>,
+}
+
+/// What a registration gives: all that the agent needs to start the runner program.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct Registration {
+    /// The runner's id, where the forge gives it before the runner starts.
+    pub runner_id: Option<u64>,
+    /// A just-in-time configuration: one runner, one job.
+    #[serde(with = "exposed", default, skip_serializing_if = "Option::is_none")]
+    pub jit: Option<Secret>,
+    /// A token with which the runner program registers itself.
+    #[serde(with = "exposed", default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<Secret>,
+}
+
+/// Whether a runner record is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unregistered {
+    /// It is, or never was there.
+    Done,
+    /// The forge says that the runner has a job.
+    Busy,
+}
+
+/// A job that a runner took.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobRef {
+    /// The job's name as the runner's log shows it.
+    pub name: Option<String>,
+    /// The repository whose workflow it belongs to.
+    pub repository: Option<String>,
+    /// The workflow run (GitHub) or pipeline (GitLab).
+    pub run_id: Option<u64>,
+}
+
+/// How to start the runner program: everything but the user and the clean environment.
+#[derive(Debug, Clone)]
+pub struct Start {
+    /// Programs to run to their end first, such as a configuration.
+    pub setup: Option<Command>,
+    /// The program that is the runner.
+    pub run: Command,
+}
+
+/// A program, its arguments, and what it needs in its environment. No secret is in the arguments.
+#[derive(Debug, Clone)]
+pub struct Command {
+    /// Path relative to the runner's folder.
+    pub program: String,
+    /// The arguments.
+    pub args: Vec<String>,
+    /// Variables beside those of the clean environment.
+    pub env: Vec<(String, Secret)>,
+}
+
+/// What a line of the runner program's log means.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LogEvent {
+    /// It waits for jobs.
+    Ready,
+    /// A job has begun.
+    Started {
+        /// The job's name or number.
+        job: String,
+    },
+    /// A job has ended.
+    Ended {
+        /// Whether it ended well.
+        success: bool,
+    },
+}
+
+/// A forge.
+#[async_trait]
+pub trait Forge: Send + Sync {
+    /// Checks the access and reads what a launch depends on, all at once. Changes nothing.
+    async fn look(&self, question: &Question<'_>) -> Result<Findings>;
+
+    /// Makes what a new runner starts with. Not idempotent for a just-in-time configuration:
+    /// after an unanswered call, the record is to be looked up by name.
+    async fn register(&self, enrolment: &Enrolment<'_>) -> Result<Registration>;
+
+    /// A runner's record: by id where known, else by name.
+    async fn find(&self, id: Option<u64>, name: &str) -> Result<Option<Runner>>;
+
+    /// Removes a runner's record. Idempotent: gone is done.
+    async fn unregister(&self, id: u64) -> Result<Unregistered>;
+
+    /// Cancels the run of an interrupted job, if it still runs, waits for its end, and has it run
+    /// again. `runner` is the name of the runner that had the job. Says which run it was; `None`
+    /// when there was none to run again.
+    async fn rerun(&self, runner: &str, job: &JobRef, patience: Duration) -> Result<Option<u64>>;
+
+    /// How the downloaded program is configured and started.
+    fn start(&self, enrolment: &Enrolment<'_>, registration: &Registration) -> Start;
+
+    /// The id under which the configured program in `folder` is registered, as it noted it.
+    fn registered_id(&self, folder: &Path) -> Option<u64>;
+
+    /// What a line of the program's log means, if anything.
+    fn read_log(&self, line: &str) -> Option<LogEvent>;
+
+    /// A shell script that the runner program runs when a job starts, and that writes what
+    /// [`Forge::read_job`] reads into the file `note`; with the variable that names the script.
+    fn job_hook(&self, note: &str) -> Option<(&'static str, String)>;
+
+    /// Reads what the hook wrote.
+    fn read_job(&self, note: &str) -> JobRef;
+
+    /// How long a job may run at most; `None`: no such limit.
+    fn job_limit(&self) -> Option<Duration>;
+}
+
+/// The forge of a driver; `None`: not in this version.
+pub fn open(spec: &ForgeSpec, host: &Host, http: &Http) -> Result<Option<Arc<dyn Forge>>> {
+    match spec.driver {
+        Driver::Github => Ok(Some(Arc::new(github::GitHub::new(spec, host, http)?))),
+        Driver::Gitlab => Ok(None),
+    }
+}

@@ -1,0 +1,179 @@
+//! Where an instance finds the agent, which is this very program, and how it knows that it got it.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use http::Method;
+use ring::digest;
+use url::Url;
+
+use crate::agent::hex;
+use crate::bootstrap::AgentFile;
+use crate::cloud::Arch;
+use crate::error::{Error, Result};
+use crate::host::{Host, names};
+use crate::http::{Http, Policy, Request, Verdict, redacted};
+
+/// The file with the checksums of a release.
+const SUMS: &str = "SHA256SUMS";
+
+/// This program's own file, read once.
+pub(super) struct Own {
+    arch: Arch,
+    sha256: String,
+    /// The checksums that lie beside the file, where they do.
+    beside: Option<String>,
+}
+
+impl Own {
+    /// Reads the running program's file.
+    pub(super) async fn read() -> Result<Self> {
+        let read = || -> std::io::Result<Own> {
+            // The link works even when the file was replaced meanwhile; its folder may not.
+            let bytes = std::fs::read("/proc/self/exe")?;
+            let folder = std::fs::read_link("/proc/self/exe").unwrap_or_default();
+            let beside = folder.parent().unwrap_or(Path::new("/")).join(SUMS);
+            Ok(Own {
+                arch: Arch::own(),
+                sha256: hex(digest::digest(&digest::SHA256, &bytes).as_ref()),
+                beside: std::fs::read_to_string(beside).ok(),
+            })
+        };
+        tokio::task::spawn_blocking(read)
+            .await
+            .map_err(|error| Error::other("reading this program's own file").caused_by(error))?
+            .map_err(|error| Error::other("reading this program's own file").caused_by(error))
+    }
+
+    /// The agents for these architectures: our own checksum for our own, the release's for others.
+    pub(super) async fn agents(
+        &self,
+        wanted: &[Arch],
+        host: &Host,
+        http: &Http,
+    ) -> Result<BTreeMap<Arch, AgentFile>> {
+        let mut agents = BTreeMap::new();
+        for &arch in wanted {
+            let url = address(host, arch)?;
+            let sha256 = if arch == self.arch {
+                self.sha256.clone()
+            } else {
+                let known = self
+                    .beside
+                    .as_deref()
+                    .and_then(|sums| checksum(sums, &file_name(arch)));
+                match known {
+                    Some(sum) => sum,
+                    None => published(&url, arch, http).await?,
+                }
+            };
+            agents.insert(
+                arch,
+                AgentFile {
+                    url: url.to_string(),
+                    sha256,
+                },
+            );
+        }
+        Ok(agents)
+    }
+}
+
+fn file_name(arch: Arch) -> String {
+    format!("runner-launch-linux-{}", arch.uname())
+}
+
+/// The address that was given, else this version's release: of the Action that runs us, or ours.
+fn address(host: &Host, arch: Arch) -> Result<Url> {
+    let text = match host.env(names::AGENT_URL) {
+        Some(url) => url.replace("{arch}", arch.uname()),
+        None => {
+            let home = match host.env("GITHUB_ACTION_REPOSITORY") {
+                Some(repository) => format!("https://github.com/{repository}"),
+                None => env!("CARGO_PKG_REPOSITORY").to_owned(),
+            };
+            format!(
+                "{home}/releases/download/v{}/{}",
+                env!("CARGO_PKG_VERSION"),
+                file_name(arch)
+            )
+        }
+    };
+    Url::parse(&text).map_err(|error| {
+        Error::usage(format!("{}: `{text}` is no address", names::AGENT_URL)).caused_by(error)
+    })
+}
+
+/// The checksum beside the download, for an architecture of which nothing is known here.
+async fn published(url: &Url, arch: Arch, http: &Http) -> Result<String> {
+    let sums = url
+        .join(SUMS)
+        .map_err(|error| Error::other("building an address").caused_by(error))?;
+    let what = redacted(&sums);
+    let build = || Ok(Request::new(Method::GET, sums.clone()));
+    let reply = http
+        .send(&what, Policy::IDEMPOTENT, build, Verdict::by_status)
+        .await?;
+    let name = file_name(arch);
+    checksum(&reply.text(), &name)
+        .filter(|_| reply.status.is_success())
+        .ok_or_else(|| {
+            Error::other(format!(
+                "{what} ({}) has no checksum of {name}",
+                reply.status
+            ))
+            .hint(format!(
+                "put {SUMS} of this version beside this program, or choose an instance type for {}",
+                Arch::own().uname()
+            ))
+        })
+}
+
+/// Finds a file's line in the output of `sha256sum`.
+fn checksum(sums: &str, name: &str) -> Option<String> {
+    sums.lines().find_map(|line| {
+        let (sum, file) = line.split_once(char::is_whitespace)?;
+        let is_it = file.trim_start().trim_start_matches('*') == name;
+        let is_sum = sum.len() == 64 && sum.chars().all(|c| c.is_ascii_hexdigit());
+        (is_it && is_sum).then(|| sum.to_ascii_lowercase())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_checksum_is_found_by_its_file() {
+        let sum = "A".repeat(64);
+        let sums = format!(
+            "{}  other\n{sum} *runner-launch-linux-aarch64\nshort  x\n",
+            "b".repeat(64)
+        );
+        assert_eq!(
+            checksum(&sums, "runner-launch-linux-aarch64"),
+            Some("a".repeat(64))
+        );
+        assert_eq!(checksum(&sums, "runner-launch-linux-x86_64"), None);
+        assert_eq!(checksum(&sums, "x"), None);
+    }
+
+    #[test]
+    fn the_agent_is_this_version_of_this_action() {
+        let none = Host::fixed::<&str, &str>([]);
+        let url = address(&none, Arch::Aarch64).unwrap();
+        assert!(url.path().ends_with(&format!(
+            "/releases/download/v{}/runner-launch-linux-aarch64",
+            env!("CARGO_PKG_VERSION")
+        )));
+        let action = Host::fixed([("GITHUB_ACTION_REPOSITORY", "org/fork")]);
+        let url = address(&action, Arch::X86_64).unwrap();
+        assert!(
+            url.as_str()
+                .starts_with("https://github.com/org/fork/releases/")
+        );
+        let given = Host::fixed([(names::AGENT_URL, "https://mirror.example/{arch}/agent")]);
+        let url = address(&given, Arch::X86_64).unwrap();
+        assert_eq!(url.as_str(), "https://mirror.example/x86_64/agent");
+    }
+}

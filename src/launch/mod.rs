@@ -1,0 +1,328 @@
+//! The life of a launch: look, register, create, await, publish; and back, if anything fails.
+
+mod agents;
+mod local;
+mod ready;
+pub mod report;
+mod rollback;
+#[cfg(test)]
+mod tests;
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use futures_util::FutureExt;
+use tokio::time::Instant;
+
+use crate::agent::{AgentConfig, Place};
+use crate::bootstrap::Bootstrap;
+use crate::cli::Launch;
+use crate::cloud::{self, Arch, Cloud, NoticeSource, Order, Plan, StopFlag};
+use crate::error::{Error, Kind, Result, Signal};
+use crate::forge::{self, Enrolment, Findings, Forge, Question, Registration, Runner};
+use crate::host::Host;
+use crate::http::{Http, maybe_done};
+use crate::pipeline::Pipeline;
+use crate::signals::Signals;
+use crate::spec::{Access, Driver, InstanceSpec, LaunchSpec, Provider, Reuse};
+use agents::Own;
+use rollback::Made;
+
+/// The user of the jobs on an instance.
+const JOBS_USER: &str = "runner";
+
+/// Launches a runner: on an instance, or here.
+pub async fn launch(launch: &Launch, host: &Host, http: &Http, pipeline: &Pipeline) -> Result<()> {
+    let mut signals = Signals::listen()?;
+    for secret in &launch.secrets {
+        pipeline.mask(secret);
+    }
+    for warning in &launch.warnings {
+        tracing::warn!("{warning}");
+    }
+    let spec = &launch.spec;
+    let forge = forge::open(&spec.forge, host, http)?
+        .ok_or_else(|| not_available(&format!("--driver={}", driver_name(spec.forge.driver))))?;
+    let Some(instance) = &spec.instance else {
+        return local::launch(launch, forge, host, http, pipeline, signals).await;
+    };
+    let cloud = cloud::open(instance.provider, host, http)
+        .ok_or_else(|| not_available(&format!("--cloud={}", instance.provider.name())))?;
+    let life = Life {
+        launch,
+        spec,
+        instance,
+        forge,
+        cloud,
+        host,
+        http,
+        pipeline,
+        launch_id: host.random_id(20)?,
+        stop: StopFlag::default(),
+    };
+    life.run(&mut signals).await
+}
+
+/// Everything that a launch works with.
+struct Life<'a> {
+    launch: &'a Launch,
+    spec: &'a LaunchSpec,
+    instance: &'a InstanceSpec,
+    forge: Arc<dyn Forge>,
+    cloud: Arc<dyn Cloud>,
+    host: &'a Host,
+    http: &'a Http,
+    pipeline: &'a Pipeline,
+    /// Random: the base of idempotency keys, and the tag by which the instance is found.
+    launch_id: String,
+    stop: StopFlag,
+}
+
+impl Life<'_> {
+    /// Lives until the launch is done, or a signal, a failure or a panic makes it roll back.
+    async fn run(&self, signals: &mut Signals) -> Result<()> {
+        let mut made = Made::default();
+        let outcome = tokio::select! {
+            biased;
+            signal = signals.next() => Err(interrupted(signal)),
+            // A panic must not leave an instance behind; what it was is printed by its own hook.
+            outcome = AssertUnwindSafe(self.live(&mut made)).catch_unwind() => outcome
+                .unwrap_or_else(|_| Err(Error::other("launching: the program is broken (see above)"))),
+        };
+        let Err(mut error) = outcome else {
+            return Ok(());
+        };
+        let undone = async {
+            // Further signals say the same: the work of the first goes on.
+            loop {
+                let signal = signals.next().await;
+                tracing::warn!("{} while rolling back; still at it", signal.name());
+            }
+        };
+        let left = tokio::select! {
+            left = self.rollback(made) => left,
+            never = undone => never,
+        };
+        for problem in left {
+            error = error.hint(format!(
+                "left behind: {problem}. An instance without a ready runner ends by itself {:?} after its start",
+                self.spec.timeout
+            ));
+        }
+        Err(error)
+    }
+
+    /// The steps, each noting in `made` what it is about to make before it does.
+    async fn live(&self, made: &mut Made) -> Result<()> {
+        let started = Instant::now();
+        let (findings, plan, own) = self.look().await?;
+        if let Some(runner) = settled(self.spec, &findings)? {
+            return report::reused(self.launch, runner, self.pipeline);
+        }
+        for warning in plan.warnings() {
+            tracing::warn!("{warning}");
+        }
+        if self.spec.dry_run {
+            return report::dry_run(
+                self.launch,
+                Some(self.instance),
+                plan.candidates(),
+                self.pipeline,
+            );
+        }
+        let archs = architectures(plan.as_ref());
+        if let Some(arch) = archs
+            .iter()
+            .find(|arch| !findings.programs.contains_key(arch))
+        {
+            return Err(Error::new(
+                Kind::Forge,
+                format!("the forge offers no runner program for {}", arch.uname()),
+            ));
+        }
+        let agents = own.agents(&archs, self.host, self.http).await?;
+
+        made.registering = true;
+        let enrolment = Enrolment {
+            name: &self.spec.name,
+            labels: &self.spec.labels,
+            single: self.spec.single,
+            arch: <[Arch; 1]>::try_from(archs).ok().map(|[arch]| arch),
+        };
+        let registration = self.forge.register(&enrolment).await?;
+        made.registered = true;
+        made.runner_id = registration.runner_id;
+        for secret in registration.jit.iter().chain(&registration.token) {
+            self.pipeline.mask(secret);
+        }
+
+        let config = self.agent_config(&registration, findings);
+        let user_data = Bootstrap {
+            name: &self.spec.name,
+            deadline: self.spec.timeout,
+            agents: &agents,
+            config: &config,
+            startup_script: self.instance.startup_script.as_deref(),
+            ssh_key: self
+                .instance
+                .ssh
+                .as_ref()
+                .and_then(|ssh| ssh.authorized_key.as_deref()),
+        }
+        .user_data(plan.user_data_limit())?;
+        let order = Order {
+            name: self.spec.name.clone(),
+            launch_id: self.launch_id.clone(),
+            user_data,
+            stop: self.stop.clone(),
+        };
+        made.regions = plan.regions();
+        // In a task of its own: a creation that is under way when a signal comes must be heard out,
+        // or its instance has no owner.
+        let creation = made
+            .creation
+            .insert(tokio::spawn(async move { plan.create(&order).await }));
+        let created = creation
+            .await
+            .unwrap_or_else(|error| Err(Error::other("creating the instance").caused_by(error)));
+        made.creation = None;
+        let created = match created {
+            Ok(created) => created,
+            Err(error) => {
+                made.unclear = maybe_done(&error) || error.kind() == Kind::Other;
+                return Err(error);
+            }
+        };
+        made.instance = Some(created.reference.clone());
+        tracing::info!(
+            "instance {} ({}) in {} after {:.1} s; waiting for its runner",
+            created.reference.id,
+            created.instance_type,
+            created.zone.as_deref().unwrap_or(&created.reference.region),
+            started.elapsed().as_secs_f64()
+        );
+        let ready = self.until_ready(created, &registration, started).await?;
+        tracing::info!(
+            "runner {} is ready for jobs after {:.1} s",
+            self.spec.name,
+            started.elapsed().as_secs_f64()
+        );
+        report::launched(self.launch, self.instance, &ready, self.host, self.pipeline)
+    }
+
+    /// Asks the forge and the cloud at the same time; a wrong token is the first thing to hear of.
+    async fn look(&self) -> Result<(Findings, Arc<dyn Plan>, Own)> {
+        let question = Question {
+            name: &self.spec.name,
+            labels: &self.spec.labels,
+            reuse: self.spec.reuse,
+            runner_version: self.spec.runner_version.as_deref(),
+        };
+        let (findings, plan, own) = tokio::join!(
+            self.forge.look(&question),
+            self.cloud.look(self.instance),
+            Own::read()
+        );
+        match (findings, plan) {
+            (Ok(findings), Ok(plan)) => Ok((findings, plan, own?)),
+            (Err(error), Ok(_)) | (Ok(_), Err(error)) => Err(error),
+            (Err(forge), Err(cloud)) => {
+                let also = std::iter::once(cloud.chain()).chain(cloud.hints().iter().cloned());
+                Err(also.fold(forge, |error, text| error.hint(format!("also: {text}"))))
+            }
+        }
+    }
+
+    fn agent_config(&self, registration: &Registration, findings: Findings) -> AgentConfig {
+        AgentConfig {
+            notices: match self.instance.provider {
+                Provider::Aws => Some(NoticeSource::Aws),
+                Provider::Azure | Provider::Gcp | Provider::Kubernetes => None,
+            },
+            ..agent_config(
+                self.spec,
+                registration,
+                findings,
+                Place::Instance {
+                    user: JOBS_USER.to_owned(),
+                },
+            )
+        }
+    }
+}
+
+/// An existing runner that will do, or an error where one stands in the way.
+fn settled<'f>(spec: &LaunchSpec, findings: &'f Findings) -> Result<Option<&'f Runner>> {
+    let (reusable, namesake) = (findings.reusable.as_ref(), findings.namesake.as_ref());
+    match (spec.reuse, reusable, namesake) {
+        (Reuse::Any, Some(runner), _) | (Reuse::Any, None, Some(runner)) => Ok(Some(runner)),
+        (Reuse::Idle, Some(runner), _) => Ok(Some(runner)),
+        (_, _, Some(runner)) => Err(Error::new(
+            Kind::Forge,
+            format!(
+                "a runner named {} exists already (id {}, {})",
+                runner.name,
+                runner.id,
+                if runner.online { "online" } else { "offline" }
+            ),
+        )
+        .hint("choose another --name, leave it out for a random one, or pass --reuse")),
+        (_, _, None) => Ok(None),
+    }
+}
+
+/// What the agent needs to know wherever it runs.
+fn agent_config(
+    spec: &LaunchSpec,
+    registration: &Registration,
+    findings: Findings,
+    place: Place,
+) -> AgentConfig {
+    let mut forge = spec.forge.clone();
+    // A runner that takes its one job however long that takes, and that isn't to be retried, has
+    // nothing to ask of the forge: its record goes with the job.
+    if spec.single && !spec.retry && spec.idle_timeout.is_none() && registration.jit.is_some() {
+        forge.access = Access::None;
+    }
+    AgentConfig {
+        name: spec.name.clone(),
+        labels: spec.labels.clone(),
+        idle_seconds: spec.idle_timeout.map(|timeout| timeout.as_secs()),
+        single: spec.single,
+        retry: spec.retry,
+        forge,
+        registration: registration.clone(),
+        programs: findings.programs,
+        notices: None,
+        place,
+    }
+}
+
+fn architectures(plan: &dyn Plan) -> Vec<Arch> {
+    let mut archs: Vec<Arch> = plan
+        .candidates()
+        .iter()
+        .map(|candidate| candidate.arch)
+        .collect();
+    archs.sort_unstable();
+    archs.dedup();
+    archs
+}
+
+fn interrupted(signal: Signal) -> Error {
+    Error::new(
+        Kind::Interrupted(signal),
+        format!("launching: interrupted by {}", signal.name()),
+    )
+}
+
+fn not_available(what: &str) -> Error {
+    Error::usage(format!("{what} is not available in this version"))
+}
+
+fn driver_name(driver: Driver) -> &'static str {
+    match driver {
+        Driver::Github => "github",
+        Driver::Gitlab => "gitlab",
+    }
+}

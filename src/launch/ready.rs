@@ -1,0 +1,131 @@
+//! The wait for a ready runner: the forge says that it is online, or the cloud says that the
+//! instance is gone, or the time is over.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use super::Life;
+use crate::cloud::{Instance, InstanceState};
+use crate::error::{Error, Kind, Result};
+use crate::forge::{Registration, Runner};
+
+/// How long a cloud may not know an instance that it has just made.
+const BLIND: Duration = Duration::from_secs(60);
+/// How often to ask: often at first, then ever more seldom, to spare the rate limits.
+const FASTEST: Duration = Duration::from_millis(250);
+const SLOWEST: Duration = Duration::from_secs(5);
+/// Failed rounds of asking in a row that are forgiven.
+const FORGIVEN: u32 = 5;
+
+/// What the wait found.
+pub(super) struct Ready {
+    /// The instance as last described.
+    pub(super) instance: Instance,
+    /// The runner's id; `None` when its record is gone again, its only job done.
+    pub(super) runner_id: Option<u64>,
+}
+
+impl Life<'_> {
+    /// Waits until the runner is ready for jobs.
+    pub(super) async fn until_ready(
+        &self,
+        created: Instance,
+        registration: &Registration,
+        started: Instant,
+    ) -> Result<Ready> {
+        let deadline = started + self.spec.timeout;
+        let made = Instant::now();
+        let mut instance = created;
+        let mut failures = 0;
+        loop {
+            let (runner, seen) = tokio::join!(
+                self.forge.find(registration.runner_id, &self.spec.name),
+                self.cloud.inspect(&instance.reference)
+            );
+            match (runner, seen) {
+                (Ok(runner), Ok(seen)) => {
+                    failures = 0;
+                    let known = seen.is_some();
+                    let gone = seen.as_ref().map_or(made.elapsed() > BLIND, |seen| {
+                        !matches!(seen.state, InstanceState::Pending | InstanceState::Running)
+                    });
+                    if let Some(seen) = seen {
+                        instance = seen;
+                    }
+                    if let Some(found) = ready(runner, registration)
+                        && (known || gone)
+                    {
+                        return Ok(Ready {
+                            instance,
+                            runner_id: found,
+                        });
+                    }
+                    if gone {
+                        return Err(self.ended_early(&instance).await);
+                    }
+                }
+                (Err(error), _) | (_, Err(error)) => {
+                    failures += 1;
+                    if failures > FORGIVEN {
+                        return Err(error);
+                    }
+                    tracing::debug!("{}; asking again", error.chain());
+                }
+            }
+            let pause = (made.elapsed() / 10).clamp(FASTEST, SLOWEST);
+            if Instant::now() + pause >= deadline {
+                return Err(self.late(&instance).await);
+            }
+            sleep(pause).await;
+        }
+    }
+
+    async fn late(&self, instance: &Instance) -> Error {
+        let error = Error::new(
+            Kind::NotReady,
+            format!(
+                "waiting for the runner {} on {}: not ready within {:?}{}",
+                self.spec.name,
+                instance.reference.id,
+                self.spec.timeout,
+                self.console(instance).await
+            ),
+        );
+        error.hint("--timeout gives it more time; a long startup script belongs into an image")
+    }
+
+    async fn ended_early(&self, instance: &Instance) -> Error {
+        let reason = instance.reason.as_deref().unwrap_or("no reason given");
+        Error::new(
+            Kind::NotReady,
+            format!(
+                "waiting for the runner {}: its instance {} ended before it was ready ({reason}){}",
+                self.spec.name,
+                instance.reference.id,
+                self.console(instance).await
+            ),
+        )
+    }
+
+    /// The end of the instance's console, ready to stand behind a message.
+    async fn console(&self, instance: &Instance) -> String {
+        match self.cloud.console(&instance.reference).await {
+            Ok(Some(text)) if !text.trim().is_empty() => {
+                format!("\nthe instance's last output:\n{}", text.trim_end())
+            }
+            Ok(_) => "; the cloud has no output of it".to_owned(),
+            Err(error) => format!("; its output can't be read: {}", error.chain()),
+        }
+    }
+}
+
+/// The runner's id once it is (or was) ready. A just-in-time record is there from the start and
+/// goes with its only job, so one that is missing has done it.
+fn ready(runner: Option<Runner>, registration: &Registration) -> Option<Option<u64>> {
+    match runner {
+        Some(runner) if runner.online => Some(Some(runner.id)),
+        None if registration.jit.is_some() => Some(None),
+        Some(_) | None => None,
+    }
+}

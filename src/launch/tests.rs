@@ -1,0 +1,281 @@
+//! What no real server can be made to do: the program's own failure.
+
+use std::sync::Mutex;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tracing::level_filters::LevelFilter;
+use url::Url;
+
+use super::*;
+use crate::cloud::{Candidate, Instance, InstanceRef, InstanceState};
+use crate::forge::{JobRef, LogEvent, Program, Start, Unregistered};
+use crate::pipeline::Printer;
+use crate::secret::Secret;
+use crate::spec::{ForgeSpec, Target};
+
+/// Where the fakes panic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum At {
+    Create,
+    Inspect,
+    Find,
+}
+
+/// A cloud and a forge in one, which remember what they have made.
+struct Fake {
+    at: At,
+    instances: Arc<Mutex<Vec<InstanceRef>>>,
+    records: Arc<Mutex<Vec<u64>>>,
+    candidates: Vec<Candidate>,
+}
+
+fn instance(reference: InstanceRef) -> Instance {
+    Instance {
+        reference,
+        name: None,
+        state: InstanceState::Running,
+        zone: None,
+        instance_type: "t".into(),
+        ip: None,
+        spot: false,
+        launch_time: None,
+        image: "i".into(),
+        disk_gb: None,
+        security_group: None,
+        subnet: None,
+        reason: None,
+    }
+}
+
+impl Fake {
+    fn another(&self) -> Self {
+        Self {
+            at: self.at,
+            instances: self.instances.clone(),
+            records: self.records.clone(),
+            candidates: self.candidates.clone(),
+        }
+    }
+}
+
+#[async_trait]
+impl Plan for Fake {
+    fn candidates(&self) -> &[Candidate] {
+        &self.candidates
+    }
+
+    fn warnings(&self) -> &[String] {
+        &[]
+    }
+
+    fn regions(&self) -> Vec<String> {
+        vec!["r".into()]
+    }
+
+    fn user_data_limit(&self) -> usize {
+        1 << 20
+    }
+
+    async fn create(&self, _: &Order) -> Result<Instance> {
+        let reference = InstanceRef {
+            id: "i-1".into(),
+            region: "r".into(),
+        };
+        self.instances.lock().unwrap().push(reference.clone());
+        assert_ne!(self.at, At::Create, "as wanted");
+        Ok(instance(reference))
+    }
+}
+
+#[async_trait]
+impl Cloud for Fake {
+    async fn look(&self, _: &InstanceSpec) -> Result<Arc<dyn Plan>> {
+        Ok(Arc::new(self.another()))
+    }
+
+    async fn inspect(&self, reference: &InstanceRef) -> Result<Option<Instance>> {
+        assert_ne!(self.at, At::Inspect, "as wanted");
+        Ok(Some(instance(reference.clone())))
+    }
+
+    async fn console(&self, _: &InstanceRef) -> Result<Option<String>> {
+        Ok(None)
+    }
+
+    async fn destroy(&self, reference: &InstanceRef) -> Result<()> {
+        self.instances
+            .lock()
+            .unwrap()
+            .retain(|made| made != reference);
+        Ok(())
+    }
+
+    async fn list(&self, _: &str, _: Option<&str>) -> Result<Vec<Instance>> {
+        Ok(self
+            .instances
+            .lock()
+            .unwrap()
+            .iter()
+            .cloned()
+            .map(instance)
+            .collect())
+    }
+}
+
+#[async_trait]
+impl Forge for Fake {
+    async fn look(&self, _: &Question<'_>) -> Result<Findings> {
+        let program = Program {
+            url: "https://example.com/p".into(),
+            sha256: "0".repeat(64),
+        };
+        Ok(Findings {
+            namesake: None,
+            reusable: None,
+            programs: Arch::ALL.map(|arch| (arch, program.clone())).into(),
+        })
+    }
+
+    async fn register(&self, _: &Enrolment<'_>) -> Result<Registration> {
+        self.records.lock().unwrap().push(7);
+        Ok(Registration {
+            runner_id: Some(7),
+            jit: Some(Secret::new("configuration")),
+            token: None,
+        })
+    }
+
+    async fn find(&self, _: Option<u64>, name: &str) -> Result<Option<Runner>> {
+        assert_ne!(self.at, At::Find, "as wanted");
+        Ok(self.records.lock().unwrap().first().map(|id| Runner {
+            id: *id,
+            name: name.to_owned(),
+            online: false,
+            busy: false,
+            labels: Vec::new(),
+        }))
+    }
+
+    async fn unregister(&self, id: u64) -> Result<Unregistered> {
+        self.records.lock().unwrap().retain(|known| *known != id);
+        Ok(Unregistered::Done)
+    }
+
+    async fn rerun(&self, _: &str, _: &JobRef, _: Duration) -> Result<Option<u64>> {
+        Ok(None)
+    }
+
+    fn start(&self, _: &Enrolment<'_>, _: &Registration) -> Start {
+        unreachable!("the launcher starts no program")
+    }
+
+    fn registered_id(&self, _: &std::path::Path) -> Option<u64> {
+        None
+    }
+
+    fn read_log(&self, _: &str) -> Option<LogEvent> {
+        None
+    }
+
+    fn job_hook(&self, _: &str) -> Option<(&'static str, String)> {
+        None
+    }
+
+    fn read_job(&self, _: &str) -> JobRef {
+        JobRef::default()
+    }
+
+    fn job_limit(&self) -> Option<Duration> {
+        None
+    }
+}
+
+fn spec() -> LaunchSpec {
+    LaunchSpec {
+        name: "n".into(),
+        labels: vec!["l".into()],
+        idle_timeout: None,
+        retry: true,
+        single: true,
+        reuse: Reuse::Never,
+        instance: Some(InstanceSpec {
+            provider: Provider::Aws,
+            types: vec!["m".into()],
+            gpu: None,
+            disk_gb: None,
+            spot: None,
+            regions: vec!["r".into()],
+            permission_set: None,
+            metadata: Vec::new(),
+            startup_script: None,
+            ssh: None,
+            image: None,
+            aws_security_group: None,
+            aws_subnet: None,
+            kubernetes_node_selector: Vec::new(),
+        }),
+        forge: ForgeSpec {
+            driver: Driver::Github,
+            api: Url::parse("https://api.example.com").unwrap(),
+            target_url: Url::parse("https://example.com/o/r").unwrap(),
+            target: Target::Repository("o/r".into()),
+            access: Access::Token(Secret::new("tokentoken")),
+        },
+        timeout: Duration::from_secs(600),
+        workdir: None,
+        docker_volumes: Vec::new(),
+        runner_version: None,
+        dry_run: false,
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_of_our_own_leaves_nothing_behind() {
+    for at in [At::Create, At::Inspect, At::Find] {
+        let fake = Fake {
+            at,
+            instances: Arc::default(),
+            records: Arc::default(),
+            candidates: vec![Candidate {
+                region: "r".into(),
+                zone: None,
+                instance_type: "t".into(),
+                arch: Arch::own(),
+                image: "i".into(),
+                image_name: None,
+                disk_gb: 35,
+                spot: false,
+                network: None,
+                security_group: None,
+            }],
+        };
+        let (instances, records) = (fake.instances.clone(), fake.records.clone());
+        let launch = Launch {
+            spec: spec(),
+            log: LevelFilter::INFO,
+            json: false,
+            warnings: Vec::new(),
+            secrets: Vec::new(),
+        };
+        let host = Host::fixed::<&str, &str>([]);
+        let life = Life {
+            launch: &launch,
+            spec: &launch.spec,
+            instance: launch.spec.instance.as_ref().unwrap(),
+            forge: Arc::new(fake.another()),
+            cloud: Arc::new(fake),
+            host: &host,
+            http: &Http::new(&host).unwrap(),
+            pipeline: &Pipeline::new(&host, Printer::default()),
+            launch_id: "id".into(),
+            stop: StopFlag::default(),
+        };
+        let error = life.run(&mut Signals::listen().unwrap()).await.unwrap_err();
+        assert_eq!(error.kind(), Kind::Other, "{at:?}");
+        assert!(instances.lock().unwrap().is_empty(), "{at:?}");
+        // The record's id is known, so that it goes though the look-up is broken.
+        assert!(records.lock().unwrap().is_empty(), "{at:?}");
+        assert!(life.stop.is_raised(), "{at:?}");
+    }
+}

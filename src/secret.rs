@@ -1,0 +1,158 @@
+//! Values that must never be seen: masked when printed, wiped when dropped.
+
+use std::fmt;
+
+use secrecy::{ExposeSecret, SecretString};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// What stands in a secret's place wherever it is printed.
+pub const MASK: &str = "***";
+
+/// A token, key or password. `Debug` and `Display` print [`MASK`].
+#[derive(Clone)]
+pub struct Secret(SecretString);
+
+impl Secret {
+    /// Wraps a secret value.
+    pub fn new(value: impl Into<String>) -> Self {
+        Self(SecretString::from(value.into()))
+    }
+
+    /// The value itself. Every call of this is a place to review.
+    pub fn expose(&self) -> &str {
+        self.0.expose_secret()
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(MASK)
+    }
+}
+
+impl fmt::Display for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(MASK)
+    }
+}
+
+impl<'de> Deserialize<'de> for Secret {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer).map(Secret::new)
+    }
+}
+
+impl Serialize for Secret {
+    /// Writes the mask: whoever must hand the value on does so with [`exposed`].
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(MASK)
+    }
+}
+
+/// For `#[serde(with = "…")]` on the few fields that carry a secret to the instance.
+pub mod exposed {
+    use super::Secret;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    /// Writes the value itself.
+    pub fn serialize<S: Serializer>(
+        secret: &Option<Secret>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        match secret {
+            Some(secret) => serializer.serialize_some(secret.expose()),
+            None => serializer.serialize_none(),
+        }
+    }
+
+    /// Reads an optional value.
+    pub fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<Secret>, D::Error> {
+        Option::<Secret>::deserialize(deserializer)
+    }
+
+    /// The same for a value that is always there.
+    pub mod always {
+        use super::Secret;
+        use serde::{Deserialize, Deserializer, Serializer};
+
+        /// Writes the value itself.
+        pub fn serialize<S: Serializer>(secret: &Secret, serializer: S) -> Result<S::Ok, S::Error> {
+            serializer.serialize_str(secret.expose())
+        }
+
+        /// Reads a value.
+        pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Secret, D::Error> {
+            Secret::deserialize(deserializer)
+        }
+    }
+}
+
+/// Replaces every known secret in a text, for text that came from elsewhere (consoles, error
+/// bodies, the runner program's log).
+#[derive(Debug, Clone, Default)]
+pub struct Redactor {
+    secrets: Vec<Secret>,
+}
+
+impl Redactor {
+    /// Values shorter than this are not searched for: they would blank out ordinary words.
+    const SHORTEST: usize = 8;
+
+    /// Adds a secret, and each line of it where it has several (keys in PEM).
+    pub fn add(&mut self, secret: &Secret) {
+        for line in std::iter::once(secret.expose()).chain(secret.expose().lines()) {
+            let known = self.secrets.iter().any(|s| s.expose() == line);
+            if line.len() >= Self::SHORTEST && !line.starts_with("-----") && !known {
+                self.secrets.push(Secret::new(line));
+            }
+        }
+        // The longest first, so that no part of a longer secret is left standing.
+        self.secrets
+            .sort_by_key(|secret| std::cmp::Reverse(secret.expose().len()));
+    }
+
+    /// The text with every known secret replaced by [`MASK`].
+    pub fn redact(&self, text: &str) -> String {
+        let mut text = text.to_owned();
+        for secret in &self.secrets {
+            if text.contains(secret.expose()) {
+                text = text.replace(secret.expose(), MASK);
+            }
+        }
+        text
+    }
+
+    /// Whether the text holds a known secret.
+    pub fn finds(&self, text: &str) -> bool {
+        self.secrets.iter().any(|s| text.contains(s.expose()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_is_never_printed() {
+        let secret = Secret::new("hunter2hunter2");
+        let json = serde_json::to_string(&secret).unwrap();
+        for text in [format!("{secret}"), format!("{secret:?}"), json] {
+            assert!(!text.contains("hunter2"), "{text}");
+            assert!(text.contains(MASK));
+        }
+    }
+
+    #[test]
+    fn a_redactor_blanks_every_line_of_a_key() {
+        let mut redactor = Redactor::default();
+        redactor.add(&Secret::new(
+            "-----BEGIN KEY-----\nabcdefghij\nklmnopqrst\n",
+        ));
+        redactor.add(&Secret::new("abcdefgh"));
+        let text = redactor.redact("x abcdefghij y klmnopqrst z -----BEGIN KEY-----");
+        assert_eq!(text, "x *** y *** z -----BEGIN KEY-----");
+        assert!(redactor.finds("..abcdefgh.."));
+    }
+}

@@ -1,0 +1,343 @@
+//! Promise 1, nothing leaks: whatever call fails, times out, or is cut off, and whenever the
+//! launcher or the agent dies.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use sandbox::{Caller, FaultKind};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+use crate::world::{SOON, World};
+
+type Args = &'static [&'static str];
+
+/// A launch whose runner ends by itself soon after.
+const MANY: Args = &[
+    "launch",
+    "--cloud=aws",
+    "--name=faulty",
+    "--idle-timeout=1",
+    "--timeout=12",
+];
+/// The same with a just-in-time configuration.
+const SINGLE: Args = &[
+    "launch",
+    "--cloud=aws",
+    "--name=faulty",
+    "--idle-timeout=1",
+    "--timeout=12",
+    "--single",
+];
+/// Worlds at a time: they mostly wait.
+const AT_ONCE: usize = 6;
+/// What a cancelled GitHub job leaves between its first signal and its last.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// What goes wrong at a call.
+#[derive(Debug, Clone)]
+enum Trouble {
+    /// The call fails, the first time only.
+    Once(FaultKind),
+    /// The call fails every time that the launcher makes it.
+    Always(FaultKind),
+    /// A signal comes while the call is under way, before the server has done it.
+    SignalBefore(i32),
+    /// A signal comes while the call is under way, after the server has done it.
+    SignalAfter(i32),
+}
+
+async fn world() -> World {
+    let mut world = World::new().await;
+    world.set("RUNNER_LAUNCH_HTTP_TIMEOUT", Some("0.4"));
+    world
+}
+
+/// Every remote call of a launch up to its end, by name.
+async fn calls(args: Args) -> BTreeSet<String> {
+    let world = world().await;
+    let done = world.run(args).await;
+    assert_eq!(done.code, 0, "{}", world.report());
+    let calls: BTreeSet<String> = world.host_calls().into_iter().collect();
+    world.finish().await;
+    assert!(calls.contains("ec2:RunInstances"), "{calls:?}");
+    calls
+}
+
+/// Meets each call of a launch with each trouble, in a world of its own each time, some at once.
+async fn meet(args: Args, troubles: &[Trouble]) {
+    let room = Arc::new(Semaphore::new(AT_ONCE));
+    let mut all = JoinSet::new();
+    for call in calls(args).await {
+        for trouble in troubles {
+            let (call, trouble, room) = (call.clone(), trouble.clone(), room.clone());
+            all.spawn(async move {
+                let _place = room.acquire_owned().await.unwrap();
+                one(args, &call, &trouble).await;
+            });
+        }
+    }
+    while let Some(ended) = all.join_next().await {
+        ended.unwrap();
+    }
+}
+
+async fn one(args: Args, call: &str, trouble: &Trouble) {
+    let world = world().await;
+    let context = format!("{trouble:?} at {call}");
+    let host_call = format!("host:{call}");
+    match trouble {
+        Trouble::Once(kind) => world.sandbox.fault(&host_call, Some(1), kind.clone()),
+        Trouble::Always(kind) => world.sandbox.fault(&host_call, None, kind.clone()),
+        Trouble::SignalBefore(number) | Trouble::SignalAfter(number) => {
+            let mut hold = match trouble {
+                Trouble::SignalBefore(_) => world.sandbox.hold_before(&host_call, 1),
+                _ => world.sandbox.hold(&host_call, 1),
+            };
+            let running = world.spawn(args);
+            assert!(hold.arrived(SOON).await, "{context}: {}", world.report());
+            running.signal(*number);
+            // The answer comes late, as answers do when somebody is in a hurry.
+            tokio::time::sleep(Duration::from_millis(150)).await;
+            let signalled = Instant::now();
+            hold.release();
+            let done = world.done(running).await;
+            assert_eq!(done.code, 128 + number, "{context}: {}", world.report());
+            assert!(
+                signalled.elapsed() < GRACE,
+                "{context}: took {:?}",
+                signalled.elapsed()
+            );
+            assert!(
+                world
+                    .sandbox
+                    .ec2()
+                    .live()
+                    .iter()
+                    .all(|i| i.state == "shutting-down"),
+                "{context}: {}",
+                world.report()
+            );
+            println!("{context}: code {}", done.code);
+            return world.finish().await;
+        }
+    }
+    let done = world.run(args).await;
+    println!("{context}: code {}", done.code);
+    if let Trouble::Once(FaultKind::Status(_) | FaultKind::Throttled | FaultKind::CutAfter) =
+        trouble
+    {
+        assert_eq!(
+            done.code,
+            0,
+            "{context}: one such failure is survived\n{}",
+            world.report()
+        );
+    }
+    if done.code != 0 {
+        assert!(
+            done.stderr.contains("error: "),
+            "{context}: {}",
+            done.stderr
+        );
+    }
+    world.until_clean().await;
+    let made = world.sandbox.ec2().instances().len();
+    assert!(made <= 1, "{context}: {made} instances\n{}", world.report());
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn a_call_that_fails_once_leaks_nothing() {
+    let troubles = [
+        FaultKind::Status(500),
+        FaultKind::Throttled,
+        FaultKind::TimeoutAfter,
+        FaultKind::CutAfter,
+        FaultKind::CutBefore,
+        FaultKind::Denied,
+    ];
+    meet(MANY, &troubles.map(Trouble::Once)).await;
+}
+
+#[tokio::test]
+async fn a_call_that_fails_every_time_leaks_nothing() {
+    let troubles = [
+        FaultKind::Status(500),
+        FaultKind::Denied,
+        FaultKind::Throttled,
+        FaultKind::TimeoutAfter,
+        FaultKind::CutAfter,
+    ];
+    meet(MANY, &troubles.map(Trouble::Always)).await;
+}
+
+#[tokio::test]
+async fn a_just_in_time_registration_that_fails_leaks_nothing() {
+    for call in calls(SINGLE).await.difference(&calls(MANY).await) {
+        for kind in [
+            FaultKind::Status(500),
+            FaultKind::Denied,
+            FaultKind::TimeoutAfter,
+            FaultKind::CutAfter,
+        ] {
+            one(SINGLE, call, &Trouble::Once(kind.clone())).await;
+            one(SINGLE, call, &Trouble::Always(kind)).await;
+        }
+        for trouble in [Trouble::SignalBefore(2), Trouble::SignalAfter(15)] {
+            one(SINGLE, call, &trouble).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_signal_at_any_call_leaks_nothing() {
+    meet(
+        MANY,
+        &[
+            Trouble::SignalBefore(2),
+            Trouble::SignalAfter(2),
+            Trouble::SignalBefore(15),
+            Trouble::SignalAfter(15),
+        ],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_rollback_begins_within_milliseconds() {
+    let world = world().await;
+    world
+        .sandbox
+        .fault("download:runner", None, FaultKind::TimeoutBefore);
+    let running = world.spawn(MANY);
+    world
+        .until("the instance runs", || {
+            world
+                .sandbox
+                .ec2()
+                .live()
+                .iter()
+                .any(|instance| instance.state == "running")
+        })
+        .await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let signalled = Instant::now();
+    running.signal(2);
+    let done = world.done(running).await;
+    assert_eq!(done.code, 130, "{}", world.report());
+    let first = world
+        .sandbox
+        .calls()
+        .into_iter()
+        .filter(|call| call.peer == Caller::Host && call.name == "ec2:TerminateInstances")
+        .map(|call| call.started.saturating_duration_since(signalled))
+        .min()
+        .expect("it is destroyed");
+    assert!(first < Duration::from_millis(500), "{first:?}");
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn a_second_signal_does_not_stop_the_rollback() {
+    let world = world().await;
+    world
+        .sandbox
+        .fault("download:runner", None, FaultKind::TimeoutBefore);
+    world.sandbox.fault(
+        "host:ec2:TerminateInstances",
+        Some(1),
+        FaultKind::Slow(Duration::from_millis(300)),
+    );
+    let running = world.spawn(MANY);
+    world
+        .until("the instance runs", || {
+            world
+                .sandbox
+                .ec2()
+                .live()
+                .iter()
+                .any(|instance| instance.state == "running")
+        })
+        .await;
+    running.signal(2);
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    running.signal(15);
+    let done = world.done(running).await;
+    assert_eq!(done.code, 130, "{}", world.report());
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn a_killed_launcher_leaves_an_instance_that_ends_by_itself() {
+    // The agent never becomes ready: only the dead-man timer is left.
+    let world = world().await;
+    world
+        .sandbox
+        .fault("download:agent", None, FaultKind::TimeoutBefore);
+    let running = world.spawn(MANY);
+    world
+        .until("the instance runs", || {
+            world
+                .sandbox
+                .ec2()
+                .live()
+                .iter()
+                .any(|instance| instance.state == "running")
+        })
+        .await;
+    running.signal(9);
+    assert_eq!(world.done(running).await.code, -9);
+    world.until_clean().await;
+    let instance = world.sandbox.ec2().instances().remove(0);
+    assert!(
+        world
+            .sandbox
+            .ec2()
+            .console(&instance.id)
+            .contains("powering off")
+            || instance
+                .reason
+                .as_deref()
+                .is_some_and(|reason| reason.contains("InstanceInitiatedShutdown")),
+        "{}",
+        world.report()
+    );
+    assert!(
+        !world
+            .host_calls()
+            .iter()
+            .any(|call| call == "ec2:TerminateInstances")
+    );
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn an_agent_that_can_t_be_had_ends_the_instance_at_once() {
+    let world = world().await;
+    world
+        .sandbox
+        .fault("download:agent", None, FaultKind::Status(404));
+    let done = world.run(MANY).await;
+    assert_eq!(done.code, 5, "{}", world.report());
+    assert!(
+        done.stderr.contains("downloading the agent"),
+        "{}",
+        done.stderr
+    );
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn two_launches_at_once_share_one_group_and_nothing_else() {
+    let world = World::new().await;
+    let args = |name| ["launch", "--cloud=aws", "--idle-timeout=1", "--name", name];
+    let (one, two) = (world.spawn(&args("one")), world.spawn(&args("two")));
+    let (one, two) = (world.done(one).await, world.done(two).await);
+    assert_eq!((one.code, two.code), (0, 0), "{}", world.report());
+    let made = world.sandbox.ec2().instances();
+    assert_eq!(made.len(), 2);
+    assert_eq!(made[0].security_groups, made[1].security_groups);
+    world.finish().await;
+}

@@ -1,0 +1,449 @@
+//! A launch on AWS, from the command to the power-off.
+
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use sandbox::JobScript;
+
+use crate::world::World;
+
+/// The values of the outputs file.
+fn outputs(text: &str) -> std::collections::BTreeMap<&str, &str> {
+    text.lines()
+        .filter_map(|line| line.split_once('='))
+        .collect()
+}
+
+#[tokio::test]
+async fn a_single_runner_takes_its_job_and_is_gone() {
+    let mut world = World::new().await;
+    let (output, summary) = world.in_github_actions();
+    let done = world
+        .launch(&["--labels=gpu,fast", "--single", "--name=one"])
+        .await;
+    assert_eq!(done.code, 0, "{}", world.report());
+    let instance = world.instance();
+    let runner = world.sandbox.github().runners().remove(0);
+    assert_eq!(
+        (runner.name.as_str(), runner.online, runner.ephemeral),
+        ("one", true, true)
+    );
+
+    let text = std::fs::read_to_string(output).unwrap();
+    let outputs = outputs(&text);
+    assert_eq!(outputs["instance-id"], instance.id);
+    assert_eq!(
+        outputs["instance-ip"],
+        instance.public_ip.as_deref().unwrap()
+    );
+    assert_eq!(outputs["instance-type"], "m5.2xlarge");
+    assert_eq!(
+        (outputs["cloud"], outputs["region"], outputs["spot"]),
+        ("aws", "us-west-1", "false")
+    );
+    assert_eq!((outputs["name"], outputs["labels"]), ("one", "gpu,fast"));
+    assert_eq!(outputs["runner-id"], runner.id.to_string());
+    assert_eq!(outputs["runs-on"], r#"["self-hosted","gpu","fast"]"#);
+    assert!(outputs["launch-time"].starts_with("20"));
+    let summary = std::fs::read_to_string(summary).unwrap();
+    assert!(
+        summary.contains(&format!("| instance-id | `{}` |", instance.id)),
+        "{summary}"
+    );
+
+    let line = done
+        .stdout
+        .lines()
+        .find(|line| line.contains("instanceIp"))
+        .unwrap();
+    let line: serde_json::Value = serde_json::from_str(line).unwrap();
+    for key in [
+        "awsSecurityGroup",
+        "awsSubnetId",
+        "cloud",
+        "driver",
+        "id",
+        "idleTimeout",
+        "image",
+        "instanceGpu",
+        "instanceHddSize",
+        "instanceIp",
+        "instanceLaunchTime",
+        "instanceType",
+        "instancePermissionSet",
+        "labels",
+        "metadata",
+        "name",
+        "region",
+        "repo",
+        "single",
+        "spot",
+        "spotPrice",
+    ] {
+        assert!(line.get(key).is_some(), "{key} in {line}");
+    }
+    assert_eq!(line["instanceIp"], instance.public_ip.clone().unwrap());
+    assert_eq!(line["instanceHddSize"], 35);
+
+    let run = world.sandbox.github().queue_run(
+        "octo/repo",
+        "train",
+        &["self-hosted", "linux", "x64", "gpu"],
+        JobScript::Shell("echo hello from the job".into()),
+    );
+    world.until_clean().await;
+    let run = world.sandbox.github().run(run).unwrap();
+    assert_eq!(
+        run.conclusion.as_deref(),
+        Some("success"),
+        "{}",
+        world.report()
+    );
+    assert_eq!(run.jobs[0].output, ["hello from the job"]);
+    let console = world.sandbox.ec2().console(&instance.id);
+    for status in ["ready", "job_started", "job_ended", "terminated"] {
+        assert!(
+            console.contains(&format!("\"status\":\"{status}\"")),
+            "{status} in {console}"
+        );
+    }
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn the_instance_is_made_as_promised() {
+    let world = World::new().await;
+    let done = world
+        .launch(&[
+            "--name=made",
+            "--cloud-region=eu-north",
+            "--cloud-spot",
+            "--cloud-spot-price=0.25",
+            "--cloud-hdd-size=77",
+            "--cloud-permission-set=arn:aws:iam::1234567890:instance-profile/dvc-s3-access",
+            "--cloud-metadata=team=ml",
+            "--cloud-metadata=note=a=b",
+            "--single",
+            "--idle-timeout=2",
+        ])
+        .await;
+    assert_eq!(done.code, 0, "{}", world.report());
+    let instance = world.sandbox.ec2().instances().remove(0);
+    assert_eq!(instance.region, "eu-north-1");
+    assert!(
+        instance.spot && instance.spot_price.as_deref() == Some("0.25"),
+        "{instance:?}"
+    );
+    assert_eq!(
+        (
+            instance.volume_gb,
+            instance.volume_type.as_str(),
+            instance.encrypted
+        ),
+        (77, "gp3", true)
+    );
+    assert!(instance.imds_v2_required);
+    assert_eq!(instance.hop_limit, 2);
+    assert_eq!(instance.shutdown_behavior, "terminate");
+    assert!(
+        instance
+            .profile
+            .as_deref()
+            .is_some_and(|profile| profile.ends_with("dvc-s3-access"))
+    );
+    assert!(instance.client_token.is_some());
+    for tags in [
+        &instance.tags,
+        &instance.volume_tags,
+        &instance.interface_tags,
+    ] {
+        assert_eq!(tags["Name"], "made");
+        assert_eq!(tags["team"], "ml");
+        assert_eq!(tags["note"], "a=b");
+        assert!(
+            tags.contains_key("runner-launch") && tags.contains_key("runner-launch-id"),
+            "{tags:?}"
+        );
+    }
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn an_idle_runner_ends_in_time_and_unregisters() {
+    let world = World::new().await;
+    let done = world.launch(&["--idle-timeout=1", "--labels=idle"]).await;
+    assert_eq!(done.code, 0, "{}", world.report());
+    let id = world.sandbox.ec2().instances()[0].id.clone();
+    world.until_clean().await;
+    let console = world.sandbox.ec2().console(&id);
+    assert!(console.contains("no job came in time"), "{console}");
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn a_runner_of_many_jobs_counts_its_idle_time_anew_after_each() {
+    let world = World::new().await;
+    let done = world.launch(&["--idle-timeout=3", "--labels=many"]).await;
+    assert_eq!(done.code, 0, "{}", world.report());
+    let github = world.sandbox.github();
+    for _ in 0..2 {
+        let job = JobScript::Sleep(Duration::from_secs(2));
+        let run = github.queue_run("octo/repo", "nap", &["many"], job);
+        world
+            .until("the job ends", || {
+                github.run(run).unwrap().status == "completed"
+            })
+            .await;
+        assert_eq!(
+            github.run(run).unwrap().conclusion.as_deref(),
+            Some("success"),
+            "{}",
+            world.report()
+        );
+    }
+    assert_eq!(world.sandbox.ec2().live().len(), 1, "{}", world.report());
+    world.until_clean().await;
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn no_capacity_leads_to_the_next_zone_type_and_region() {
+    let world = World::new().await;
+    let ec2 = world.sandbox.ec2();
+    ec2.exhaust(
+        None,
+        Some("m5.2xlarge"),
+        None,
+        "InsufficientInstanceCapacity",
+    );
+    ec2.exhaust(
+        None,
+        Some("m7g.2xlarge"),
+        Some(true),
+        "InsufficientInstanceCapacity",
+    );
+    ec2.exhaust(
+        Some("eu-west-1a"),
+        None,
+        None,
+        "InsufficientInstanceCapacity",
+    );
+    let done = world
+        .launch(&[
+            "--cloud-type=m5.2xlarge,m7g.2xlarge",
+            "--cloud-region=eu-west,us-east",
+            "--cloud-spot",
+            "--cloud-spot-fallback",
+            "--idle-timeout=1",
+        ])
+        .await;
+    assert_eq!(done.code, 0, "{}", world.report());
+    let made = ec2.instances();
+    assert_eq!(made.len(), 1);
+    assert_eq!(
+        (made[0].instance_type.as_str(), made[0].spot),
+        ("m7g.2xlarge", false)
+    );
+    assert_eq!(made[0].region, "eu-west-1");
+    assert_ne!(made[0].zone, "eu-west-1a");
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn capacity_that_is_nowhere_is_exit_code_4_and_leaves_nothing() {
+    let world = World::new().await;
+    world
+        .sandbox
+        .ec2()
+        .exhaust(None, None, None, "VcpuLimitExceeded");
+    let done = world.launch(&["--single"]).await;
+    assert_eq!(done.code, 4, "{}", world.report());
+    assert!(done.stderr.contains("VcpuLimitExceeded"), "{}", done.stderr);
+    assert!(done.stderr.contains("Service Quotas"), "{}", done.stderr);
+    assert!(world.is_clean(), "{}", world.report());
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn a_startup_script_runs_before_the_runner_and_its_failure_fails_the_launch() {
+    let world = World::new().await;
+    let script = |text: &str| BASE64_STANDARD.encode(text);
+    let good = script("#!/bin/bash\n\necho \"hello world\"\n");
+    let done = world
+        .launch(&["--idle-timeout=1", "--cloud-startup-script", &good])
+        .await;
+    assert_eq!(done.code, 0, "{}", world.report());
+    let id = world.sandbox.ec2().instances()[0].id.clone();
+    let console = world.sandbox.ec2().console(&id);
+    let hello = console.find("hello world").expect("it ran");
+    assert!(
+        hello < console.find("\"status\":\"ready\"").unwrap(),
+        "{console}"
+    );
+
+    let bad = script("echo something is wrong here; exit 7");
+    let done = world
+        .launch(&["--idle-timeout=1", "--cloud-startup-script", &bad])
+        .await;
+    assert_eq!(done.code, 5, "{}", world.report());
+    assert!(
+        done.stderr.contains("something is wrong here"),
+        "{}",
+        done.stderr
+    );
+    assert!(done.stderr.contains("exit code 7"), "{}", done.stderr);
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn not_ready_in_time_is_exit_code_5_with_the_console() {
+    let world = World::new().await;
+    world
+        .sandbox
+        .fault("download:runner", None, sandbox::FaultKind::TimeoutBefore);
+    let done = world.launch(&["--timeout=4"]).await;
+    assert_eq!(done.code, 5, "{}", world.report());
+    assert!(
+        done.stderr.contains("the instance's last output"),
+        "{}",
+        done.stderr
+    );
+    assert!(
+        done.stderr.contains("agent downloaded and checked"),
+        "{}",
+        done.stderr
+    );
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn user_data_over_the_limit_is_an_error_that_names_the_size() {
+    let world = World::new().await;
+    // Too much for 16 KB plain, but it packs well.
+    let long = BASE64_STANDARD.encode(format!("true {}", "x".repeat(20_000)));
+    let done = world
+        .launch(&["--idle-timeout=1", "--cloud-startup-script", &long])
+        .await;
+    assert_eq!(done.code, 0, "{}", world.report());
+    assert_eq!(
+        world.sandbox.ec2().instances()[0].user_data[..2],
+        [0x1f, 0x8b]
+    );
+    world.until_clean().await;
+
+    let noise: String = (0..24_000u64)
+        .map(|i| {
+            char::from(
+                33 + u8::try_from(i.wrapping_mul(i).wrapping_mul(2_654_435_761) >> 7 & 63).unwrap(),
+            )
+        })
+        .collect();
+    let noise = BASE64_STANDARD.encode(noise);
+    let done = world
+        .launch(&["--single", "--cloud-startup-script", &noise])
+        .await;
+    assert_eq!(done.code, 2, "{}", world.report());
+    assert!(
+        done.stderr.contains("16384") && done.stderr.contains("24000"),
+        "{}",
+        done.stderr
+    );
+    assert!(world.is_clean(), "{}", world.report());
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn a_wrong_secret_and_a_missing_permission_are_exit_code_3() {
+    let mut world = World::new().await;
+    let keep = [
+        "ec2:DescribeImages",
+        "ec2:DescribeInstances",
+        "ec2:DescribeSubnets",
+        "ec2:DescribeVpcs",
+        "ec2:DescribeSecurityGroups",
+        "ec2:CreateSecurityGroup",
+        "ec2:CreateTags",
+        "ec2:TerminateInstances",
+        "sts:DecodeAuthorizationMessage",
+    ];
+    world.sandbox.ec2().allow_only(&keep);
+    let done = world.launch(&["--single"]).await;
+    assert_eq!(done.code, 3, "{}", world.report());
+    assert!(done.stderr.contains("ec2:RunInstances"), "{}", done.stderr);
+    assert!(world.is_clean(), "{}", world.report());
+    world.set(
+        "AWS_SECRET_ACCESS_KEY",
+        Some("wrongwrongwrongwrongwrongwrongwrongwrong"),
+    );
+    let done = world.launch(&["--single"]).await;
+    assert_eq!(done.code, 3, "{}", world.report());
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn every_source_of_credentials_works() {
+    let mut world = World::new().await;
+    let none = world.folder().join("nothing");
+    world.set("AWS_ACCESS_KEY_ID", None);
+    world.set("AWS_SECRET_ACCESS_KEY", None);
+    world.set("AWS_CONFIG_FILE", none.to_str());
+    world.set("AWS_SHARED_CREDENTIALS_FILE", none.to_str());
+    let dry = ["--dry-run"];
+    let done = world.launch(&dry).await;
+    assert_eq!(done.code, 3, "{}", world.report());
+    assert!(done.stderr.contains("AWS_ACCESS_KEY_ID"), "{}", done.stderr);
+
+    let (role, jwt) = world.sandbox.ec2().web_identity();
+    let file = world.folder().join("jwt");
+    std::fs::write(&file, jwt).unwrap();
+    world.set("AWS_ROLE_ARN", Some(&role));
+    world.set("AWS_WEB_IDENTITY_TOKEN_FILE", file.to_str());
+    let done = world.launch(&dry).await;
+    assert_eq!(done.code, 0, "web identity: {}", world.report());
+    std::fs::write(&file, "forged").unwrap();
+    let done = world.launch(&dry).await;
+    assert_eq!(done.code, 3, "{}", world.report());
+    world.set("AWS_ROLE_ARN", None);
+    world.set("AWS_WEB_IDENTITY_TOKEN_FILE", None);
+
+    for (name, value) in world.sandbox.container_credentials() {
+        world.set(&name, Some(&value));
+    }
+    let done = world.launch(&dry).await;
+    assert_eq!(done.code, 0, "container: {}", world.report());
+    for (name, _) in world.sandbox.container_credentials() {
+        world.set(&name, None);
+    }
+
+    world.sandbox.enable_host_metadata();
+    let done = world.launch(&dry).await;
+    assert_eq!(done.code, 0, "instance metadata: {}", world.report());
+
+    let keys: Vec<(String, String)> = world.sandbox.env();
+    let key = |name: &str| {
+        keys.iter()
+            .find(|(known, _)| known == name)
+            .unwrap()
+            .1
+            .clone()
+    };
+    let file = world.folder().join("credentials");
+    std::fs::write(
+        &file,
+        format!(
+            "[ci]\naws_access_key_id = {}\naws_secret_access_key = {}\n",
+            key("AWS_ACCESS_KEY_ID"),
+            key("AWS_SECRET_ACCESS_KEY")
+        ),
+    )
+    .unwrap();
+    world.set("AWS_SHARED_CREDENTIALS_FILE", file.to_str());
+    world.set("AWS_PROFILE", Some("ci"));
+    let done = world.launch(&dry).await;
+    assert_eq!(done.code, 0, "profile: {}", world.report());
+    world.set("AWS_PROFILE", Some("other"));
+    let done = world.launch(&dry).await;
+    assert_ne!(done.code, 0, "{}", world.report());
+    world.finish().await;
+}

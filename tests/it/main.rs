@@ -1,0 +1,20 @@
+//! Black-box tests: the real program against the sandbox, by promise and by provider.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test that can't go on has failed"
+)]
+
+mod agent;
+mod closed;
+mod command_line;
+mod documents;
+mod faults;
+mod github;
+mod launch;
+mod local;
+mod round_trips;
+mod secrets;
+mod works_where;
+mod world;

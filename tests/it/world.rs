@@ -1,0 +1,275 @@
+//! A sandbox, the program beside it, and the checks that every test ends with: nothing is left,
+//! and no secret was seen anywhere.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use sandbox::{Caller, Config, InstanceView, Sandbox};
+use tokio::io::AsyncReadExt;
+use tokio::process::{Child, Command};
+
+/// How long a test waits for what must happen; far more than it takes, for slow machines.
+pub(crate) const SOON: Duration = Duration::from_secs(60);
+
+/// The program under test.
+pub(crate) fn program() -> &'static Path {
+    Path::new(env!("CARGO_BIN_EXE_runner-launch"))
+}
+
+/// A sandbox and what was seen of the programs run against it.
+pub(crate) struct World {
+    pub(crate) sandbox: Sandbox,
+    env: Vec<(String, String)>,
+    seen: std::sync::Mutex<Vec<(String, String)>>,
+    folder: tempfile::TempDir,
+}
+
+/// A program that has ended.
+#[derive(Debug)]
+pub(crate) struct Done {
+    pub(crate) code: i32,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+/// A program under way.
+pub(crate) struct Running {
+    child: Child,
+    output: tokio::task::JoinHandle<(String, String)>,
+}
+
+impl World {
+    /// A sandbox with its defaults.
+    pub(crate) async fn new() -> Self {
+        Self::with(|_| {}).await
+    }
+
+    /// A sandbox with other settings.
+    pub(crate) async fn with(change: impl FnOnce(&mut Config)) -> Self {
+        let mut config = Config::new(program());
+        change(&mut config);
+        let sandbox = Sandbox::start(config).await.unwrap();
+        let mut env = sandbox.env();
+        env.push(("PATH".into(), std::env::var("PATH").unwrap()));
+        // Sandboxes answer at once or never.
+        env.push(("RUNNER_LAUNCH_HTTP_TIMEOUT".into(), "2".into()));
+        Self {
+            sandbox,
+            env,
+            seen: std::sync::Mutex::default(),
+            folder: tempfile::tempdir().unwrap(),
+        }
+    }
+
+    /// Sets a variable for the programs to come; `None` takes it away.
+    pub(crate) fn set(&mut self, name: &str, value: Option<&str>) {
+        self.env.retain(|(known, _)| known != name);
+        if let Some(value) = value {
+            self.env.push((name.into(), value.into()));
+        }
+    }
+
+    /// Makes the programs to come believe that they are a GitHub Actions step.
+    pub(crate) fn in_github_actions(&mut self) -> (PathBuf, PathBuf) {
+        let (output, summary) = (
+            self.folder.path().join("output"),
+            self.folder.path().join("summary"),
+        );
+        self.set("GITHUB_ACTIONS", Some("true"));
+        self.set("GITHUB_OUTPUT", output.to_str());
+        self.set("GITHUB_STEP_SUMMARY", summary.to_str());
+        (output, summary)
+    }
+
+    /// A folder for the test's own files.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Starts the program.
+    pub(crate) fn spawn(&self, args: &[&str]) -> Running {
+        let mut child = Command::new(program())
+            .args(args)
+            .env_clear()
+            .envs(self.env.iter().cloned())
+            .env("PWD", self.folder.path())
+            .current_dir(self.folder.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let (mut stdout, mut stderr) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
+        let output = tokio::spawn(async move {
+            let (mut out, mut err) = (Vec::new(), Vec::new());
+            let (a, b) = tokio::join!(stdout.read_to_end(&mut out), stderr.read_to_end(&mut err));
+            a.and(b).unwrap();
+            (
+                String::from_utf8_lossy(&out).into_owned(),
+                String::from_utf8_lossy(&err).into_owned(),
+            )
+        });
+        Running { child, output }
+    }
+
+    /// Waits for a program's end.
+    pub(crate) async fn done(&self, running: Running) -> Done {
+        let Running { mut child, output } = running;
+        let status = tokio::time::timeout(SOON * 3, child.wait())
+            .await
+            .expect("the program ends")
+            .unwrap();
+        let (stdout, stderr) = output.await.unwrap();
+        let mut seen = self.seen.lock().unwrap();
+        seen.push(("standard output".into(), without_masks(&stdout)));
+        seen.push(("standard error".into(), stderr.clone()));
+        let signal = std::os::unix::process::ExitStatusExt::signal(&status);
+        Done {
+            code: status.code().unwrap_or_else(|| -signal.unwrap_or_default()),
+            stdout,
+            stderr,
+        }
+    }
+
+    /// Runs the program with these arguments to its end.
+    pub(crate) async fn run(&self, args: &[&str]) -> Done {
+        self.done(self.spawn(args)).await
+    }
+
+    /// Runs `launch` on AWS with these further arguments.
+    pub(crate) async fn launch(&self, args: &[&str]) -> Done {
+        self.run(&[&["launch", "--cloud=aws"], args].concat()).await
+    }
+
+    /// Waits until something is the case.
+    pub(crate) async fn until(&self, what: &str, case: impl Fn() -> bool) {
+        let started = Instant::now();
+        while !case() {
+            assert!(started.elapsed() < SOON, "never: {what}\n{}", self.report());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// The one live instance.
+    pub(crate) fn instance(&self) -> InstanceView {
+        let live = self.sandbox.ec2().live();
+        assert_eq!(live.len(), 1, "{}", self.report());
+        live.into_iter().next().unwrap()
+    }
+
+    /// Whether no instance lives and no runner is registered.
+    pub(crate) fn is_clean(&self) -> bool {
+        self.sandbox.ec2().live().is_empty() && self.sandbox.github().runners().is_empty()
+    }
+
+    /// Waits until no instance lives and no runner is registered.
+    pub(crate) async fn until_clean(&self) {
+        self.until("no instance and no runner", || self.is_clean())
+            .await;
+    }
+
+    /// The names of the calls that the launcher made, in order.
+    pub(crate) fn host_calls(&self) -> Vec<String> {
+        let calls = self.sandbox.calls();
+        calls
+            .into_iter()
+            .filter(|call| call.peer == Caller::Host)
+            .map(|call| call.name)
+            .collect()
+    }
+
+    /// What happened, for a failed test.
+    pub(crate) fn report(&self) -> String {
+        let ec2 = self.sandbox.ec2();
+        let mut text = String::new();
+        for call in self.sandbox.calls() {
+            text.push_str(&format!(
+                "{:?} {} {:?} {:?} {:?}\n",
+                call.peer, call.name, call.status, call.code, call.fault
+            ));
+        }
+        for instance in ec2.instances() {
+            text.push_str(&format!(
+                "--- {} {}\n{}\n",
+                instance.id,
+                instance.state,
+                ec2.console(&instance.id)
+            ));
+        }
+        text.push_str(&format!("runners: {:?}\n", self.sandbox.github().runners()));
+        for (what, seen) in self.seen.lock().unwrap().iter() {
+            text.push_str(&format!("--- {what}\n{seen}\n"));
+        }
+        text
+    }
+
+    /// The end of every test: all is gone, and no secret was seen.
+    pub(crate) async fn finish(self) {
+        self.until_clean().await;
+        self.scan();
+        let report = self.report();
+        let leaks = self.sandbox.shutdown().await;
+        assert!(leaks.is_empty(), "{leaks:?}\n{report}");
+    }
+
+    /// No secret in any output, console, argument list, or job.
+    fn scan(&self) {
+        let mut places = self.seen.lock().unwrap().clone();
+        let ec2 = self.sandbox.ec2();
+        for instance in ec2.instances() {
+            places.push((
+                format!("console of {}", instance.id),
+                ec2.console(&instance.id),
+            ));
+        }
+        for arguments in self.sandbox.argument_lists() {
+            places.push(("an argument list".into(), arguments));
+        }
+        for run in self.sandbox.github().runs() {
+            for job in run.jobs {
+                places.push((
+                    format!("environment of job {}", job.name),
+                    job.environment.join("\n"),
+                ));
+                places.push((format!("output of job {}", job.name), job.output.join("\n")));
+            }
+        }
+        for secret in self.sandbox.secrets() {
+            for (place, text) in &places {
+                assert!(
+                    !text.contains(&secret),
+                    "a secret ({}…) is in the {place}:\n{text}",
+                    &secret[..6]
+                );
+            }
+        }
+    }
+}
+
+impl Running {
+    /// Sends a signal.
+    pub(crate) fn signal(&self, number: i32) {
+        let pid = self.child.id().expect("it runs");
+        let done = std::process::Command::new("kill")
+            .args([format!("-{number}"), pid.to_string()])
+            .status()
+            .unwrap();
+        assert!(done.success());
+    }
+
+    /// Whether it has ended.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
+    }
+}
+
+/// The commands that hide a secret from a pipeline's log must hold it; the pipeline eats them.
+fn without_masks(text: &str) -> String {
+    let lines: Vec<&str> = text
+        .lines()
+        .filter(|line| !line.starts_with("::add-mask::"))
+        .collect();
+    lines.join("\n")
+}

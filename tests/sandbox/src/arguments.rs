@@ -1,0 +1,137 @@
+//! The program's own options, and the real binary's arguments behind them.
+
+use std::time::Duration;
+
+use sandbox::FaultKind;
+
+pub(crate) const HELP: &str = "\
+Runs runner-launch against fakes of the clouds and of GitHub, and shows everything.
+
+Usage: sandbox [OPTIONS] launch [OPTIONS OF runner-launch launch]
+
+Options:
+      --latency-ms N       what every call takes [default: 40]
+      --fault CALL=KIND    lets such calls go wrong; may be repeated. CALL is a name as the timeline
+                           shows it (`ec2:RunInstances`), `*` for anything, `#2` behind it for the
+                           second one alone. KIND is an HTTP status, denied, throttled, capacity,
+                           timeout-before, timeout-after, cut-before, cut-after or slow-500ms
+      --no-job             queue no job for the new runner
+      --keep               leave the folder with all instances' files behind
+      --help               this text
+
+Examples:
+  sandbox launch --cloud=aws --labels=gpu --single
+  sandbox --fault 'ec2:RunInstances#1=capacity' launch --cloud=aws --single
+  sandbox launch --labels=here --single
+";
+
+/// The command line.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Arguments {
+    pub(crate) latency: Duration,
+    /// Call, which one, what.
+    pub(crate) faults: Vec<(String, Option<usize>, FaultKind)>,
+    pub(crate) job: bool,
+    pub(crate) keep: bool,
+    /// What the real binary gets.
+    pub(crate) program: Vec<String>,
+}
+
+impl Arguments {
+    /// `None`: only help is wanted.
+    pub(crate) fn read(args: impl Iterator<Item = String>) -> Result<Option<Self>, String> {
+        let mut args = args.peekable();
+        let mut read = Arguments {
+            latency: Duration::from_millis(40),
+            faults: Vec::new(),
+            job: true,
+            keep: false,
+            program: Vec::new(),
+        };
+        while let Some(arg) = args.next_if(|arg| arg.starts_with('-')) {
+            let (name, value) = match arg.split_once('=') {
+                Some((name, value)) => (name, Some(value.to_owned())),
+                None => (arg.as_str(), None),
+            };
+            let mut value = || {
+                let value = value.clone().or_else(|| args.next());
+                value.ok_or_else(|| format!("{name} wants a value"))
+            };
+            match name {
+                "--latency-ms" => {
+                    let text = value()?;
+                    let milliseconds = text
+                        .parse()
+                        .map_err(|_| format!("--latency-ms: `{text}` is no number"))?;
+                    read.latency = Duration::from_millis(milliseconds);
+                }
+                "--fault" => read.faults.push(fault(&value()?)?),
+                "--no-job" => read.job = false,
+                "--keep" => read.keep = true,
+                "--help" | "-h" => return Ok(None),
+                _ => return Err(format!("{name}: no such option; see --help")),
+            }
+        }
+        read.program = args.collect();
+        match read.program.is_empty() {
+            true => {
+                Err("what to run? For example: launch --cloud=aws --labels=gpu --single".into())
+            }
+            false => Ok(Some(read)),
+        }
+    }
+}
+
+fn fault(text: &str) -> Result<(String, Option<usize>, FaultKind), String> {
+    let complaint = || format!("--fault: `{text}` is not CALL=KIND; see --help");
+    let (call, kind) = text.rsplit_once('=').ok_or_else(complaint)?;
+    let kind = FaultKind::parse(kind).ok_or_else(complaint)?;
+    let (call, nth) = match call.rsplit_once('#') {
+        Some((call, nth)) => (call, Some(nth.parse().map_err(|_| complaint())?)),
+        None => (call, None),
+    };
+    Ok((call.into(), nth, kind))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(args: &[&str]) -> Result<Option<Arguments>, String> {
+        Arguments::read(args.iter().map(|arg| (*arg).to_owned()))
+    }
+
+    #[test]
+    fn own_options_come_first() {
+        let args = read(&[
+            "--latency-ms=5",
+            "--fault",
+            "ec2:RunInstances#2=capacity",
+            "--no-job",
+            "launch",
+            "--keep",
+        ]);
+        let args = args.unwrap().unwrap();
+        assert_eq!(args.latency, Duration::from_millis(5));
+        assert_eq!(
+            args.faults,
+            [("ec2:RunInstances".into(), Some(2), FaultKind::Capacity)]
+        );
+        assert!(!args.job && !args.keep);
+        assert_eq!(args.program, ["launch", "--keep"]);
+    }
+
+    #[test]
+    fn mistakes_are_told() {
+        for args in [
+            vec![],
+            vec!["--latency-ms", "x", "launch"],
+            vec!["--fault", "ec2:RunInstances", "launch"],
+            vec!["--fault", "ec2:RunInstances=slowly", "launch"],
+            vec!["--wat", "launch"],
+        ] {
+            assert!(read(&args).is_err(), "{args:?}");
+        }
+        assert_eq!(read(&["--help"]), Ok(None));
+    }
+}

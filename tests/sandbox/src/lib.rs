@@ -1,0 +1,243 @@
+//! Loopback fakes of the clouds and forges that runner-launch talks to, for tests and for people.
+//!
+//! They keep state, refuse what the real services refuse, answer in their formats, add latency and
+//! inject faults on request. An instance is a local process tree in a temporary folder which
+//! executes the real user data.
+
+mod calls;
+mod clock;
+mod downloads;
+mod ec2;
+mod fault;
+mod github;
+mod imds;
+mod instance;
+mod runner_program;
+mod server;
+mod sigv4;
+mod sts;
+
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tempfile::TempDir;
+use tokio::sync::mpsc::UnboundedSender;
+
+pub use crate::calls::{Call, Caller, Event};
+pub use crate::downloads::*;
+pub use crate::ec2::*;
+pub use crate::fault::{FaultKind, Hold};
+pub use crate::github::*;
+pub use crate::instance::Process;
+
+use crate::calls::{Wire, lock};
+use crate::imds::{ContainerCredentials, HostMetadata};
+
+/// How a sandbox behaves.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The program that instances download as the agent.
+    pub agent_binary: PathBuf,
+    /// What every call over the (imagined) network takes.
+    pub latency: Duration,
+    /// From RunInstances to `running`.
+    pub boot_delay: Duration,
+    /// How long a new instance or group is not found yet.
+    pub visibility_delay: Duration,
+    /// From TerminateInstances to `terminated`, besides what its processes need.
+    pub shutdown_delay: Duration,
+    /// The time between a spot interruption notice and the interruption.
+    pub spot_notice: Duration,
+    /// Whether the image brings Docker and git.
+    pub docker_installed: bool,
+    /// Whether the temporary folder stays.
+    pub keep: bool,
+    /// Where events go as they happen.
+    pub verbose_sink: Option<UnboundedSender<Event>>,
+}
+
+impl Config {
+    /// No latency, instant boot, 150 ms until a new instance is found.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the one variable that the sandbox itself reads, for a person who debugs a test"
+    )]
+    pub fn new(agent_binary: impl Into<PathBuf>) -> Self {
+        Config {
+            agent_binary: agent_binary.into(),
+            latency: Duration::ZERO,
+            boot_delay: Duration::from_millis(50),
+            visibility_delay: Duration::from_millis(150),
+            shutdown_delay: Duration::from_millis(50),
+            spot_notice: Duration::from_secs(2),
+            docker_installed: true,
+            keep: std::env::var_os("SANDBOX_KEEP").is_some(),
+            verbose_sink: None,
+        }
+    }
+}
+
+/// All fakes, running. Dropping it ends every instance's processes.
+#[derive(Debug)]
+pub struct Sandbox {
+    wire: Arc<Wire>,
+    ec2: Ec2,
+    github: GitHub,
+    downloads: Downloads,
+    metadata: HostMetadata,
+    container: ContainerCredentials,
+    root: Root,
+}
+
+/// The temporary folder; removed last, when no process writes into it any more.
+#[derive(Debug)]
+struct Root {
+    folder: Option<TempDir>,
+    path: PathBuf,
+    keep: bool,
+}
+
+impl Root {
+    fn new(keep: bool) -> io::Result<Self> {
+        let folder = tempfile::Builder::new().prefix("sandbox-").tempdir()?;
+        // Instances' unprivileged users must get through.
+        std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755))?;
+        let path = folder.path().canonicalize()?;
+        std::fs::create_dir_all(path.join("home"))?;
+        Ok(Root {
+            folder: Some(folder),
+            path,
+            keep,
+        })
+    }
+}
+
+impl Drop for Root {
+    fn drop(&mut self) {
+        instance::reap::kill_all(&self.path);
+        if let Some(folder) = self.folder.take()
+            && self.keep
+        {
+            let _ = folder.keep();
+        }
+    }
+}
+
+impl Sandbox {
+    /// Starts everything.
+    ///
+    /// # Errors
+    /// When a port or a folder can't be had.
+    pub async fn start(config: Config) -> io::Result<Sandbox> {
+        let wire = Arc::new(Wire::new(config.latency, config.verbose_sink.clone()));
+        let root = Root::new(config.keep)?;
+        instance::reap::adopt_orphans(&root.path);
+        let downloads = Downloads::start(wire.clone(), &config).await?;
+        let github = GitHub::start(wire.clone(), &config, &downloads).await?;
+        let ec2 = Ec2::start(wire.clone(), &config, &root.path).await?;
+        let metadata = HostMetadata::start(wire.clone(), ec2.accounts()).await?;
+        let container = ContainerCredentials::start(wire.clone(), ec2.accounts()).await?;
+        Ok(Sandbox {
+            wire,
+            ec2,
+            github,
+            downloads,
+            metadata,
+            container,
+            root,
+        })
+    }
+
+    /// The environment that points the real program at the fakes.
+    pub fn env(&self) -> Vec<(String, String)> {
+        let mut env = self.ec2.env();
+        env.push((
+            "AWS_EC2_METADATA_SERVICE_ENDPOINT".into(),
+            self.metadata.url(),
+        ));
+        env.extend(self.github.env());
+        env.extend(self.downloads.env());
+        env.push(("HOME".into(), self.home().display().to_string()));
+        env
+    }
+
+    /// The folder given as `HOME`.
+    pub fn home(&self) -> PathBuf {
+        self.root.path.join("home")
+    }
+
+    /// The folder with everything in it: `home`, and one folder per instance.
+    pub fn folder(&self) -> &Path {
+        &self.root.path
+    }
+
+    /// Every call so far, in the order of arrival.
+    pub fn calls(&self) -> Vec<Call> {
+        self.wire.calls()
+    }
+
+    /// Makes calls go wrong: the `nth` (1-based, counted from now; `None`: each) whose name is
+    /// `call`. `*` in `call` stands for anything; `host:` or `instance:` before it narrows it to
+    /// such callers.
+    pub fn fault(&self, call: &str, nth: Option<usize>, kind: FaultKind) {
+        lock(&self.wire.rules).fault(call, nth, kind);
+    }
+
+    /// Takes back all faults and holds.
+    pub fn clear_faults(&self) {
+        lock(&self.wire.rules).clear();
+    }
+
+    /// Holds back the answer to the `nth` such call: it is done, but the caller doesn't know.
+    pub fn hold(&self, call: &str, nth: usize) -> Hold {
+        lock(&self.wire.rules).hold(call, nth, false)
+    }
+
+    /// Holds back the `nth` such call before it is done.
+    pub fn hold_before(&self, call: &str, nth: usize) -> Hold {
+        lock(&self.wire.rules).hold(call, nth, true)
+    }
+
+    /// What every call takes from now on.
+    pub fn set_latency(&self, latency: Duration) {
+        self.wire.set_latency(latency);
+    }
+
+    /// EC2's state.
+    pub fn ec2(&self) -> Ec2 {
+        self.ec2.clone()
+    }
+
+    /// GitHub's state.
+    pub fn github(&self) -> GitHub {
+        self.github.clone()
+    }
+
+    /// Every secret configured or handed out so far.
+    pub fn secrets(&self) -> Vec<String> {
+        self.wire.secrets()
+    }
+
+    /// Makes the host an EC2 instance with a role, as its metadata service tells it; the answer is
+    /// the role's name. Without it the service answers 404.
+    pub fn enable_host_metadata(&self) -> String {
+        self.metadata.enable()
+    }
+
+    /// The environment of a container with a task role, instead of a key pair.
+    pub fn container_credentials(&self) -> Vec<(String, String)> {
+        self.container.env()
+    }
+
+    /// Ends every instance's processes and everything else, and tells what had been left: instances
+    /// not terminated, volumes, groups other than shared ones, runner records, live processes.
+    pub async fn shutdown(self) -> Vec<String> {
+        let mut leaks = self.ec2.leaks();
+        leaks.extend(self.github.leaks());
+        self.ec2.stop_all().await;
+        leaks
+    }
+}

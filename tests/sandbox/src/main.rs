@@ -1,0 +1,270 @@
+//! The sandbox as a program: runs the real binary against the fakes and shows everything.
+//!
+//! `cargo run -p sandbox -- launch --cloud=aws --labels=gpu --single`
+
+mod arguments;
+mod show;
+mod story;
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{ExitCode, Stdio};
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use sandbox::{Config, Event, GitHub, JobScript, Sandbox};
+use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
+use tokio::process::{Child, Command};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::time::{Instant, sleep_until};
+
+use arguments::{Arguments, HELP};
+use show::Timeline;
+use story::Story;
+
+/// How long the last events may take to come in once everything has ended.
+const AFTERMATH: Duration = Duration::from_millis(300);
+/// How long the launcher may take to roll back.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The job that is queued for the new runner.
+const JOB: &str = r#"
+echo "Hello from $RUNNER_NAME: run $GITHUB_RUN_ID of $GITHUB_REPOSITORY"
+echo "user $(id -un 2>/dev/null || id -u), folder $PWD"
+sleep 1
+echo "Bye"
+"#;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let arguments = match Arguments::read(std::env::args().skip(1)) {
+        Ok(Some(arguments)) => arguments,
+        Ok(None) => {
+            show::plain(HELP);
+            return ExitCode::SUCCESS;
+        }
+        Err(complaint) => {
+            show::complain(&complaint);
+            return ExitCode::from(2);
+        }
+    };
+    match run(&arguments).await {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            show::complain(&error.to_string());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The whole show; the answer is the exit code.
+async fn run(arguments: &Arguments) -> io::Result<u8> {
+    let binary = build().await?;
+    let (sink, events) = unbounded_channel();
+    let mut config = Config::new(&binary);
+    config.latency = arguments.latency;
+    config.boot_delay = Duration::from_millis(500);
+    config.keep |= arguments.keep;
+    config.verbose_sink = Some(sink);
+    let sandbox = Sandbox::start(config).await?;
+    for (call, nth, kind) in &arguments.faults {
+        sandbox.fault(call, *nth, kind.clone());
+    }
+
+    let mut timeline = Timeline::new();
+    timeline.title(&arguments.program, &sandbox);
+    let mut story = Story::new(arguments.job);
+    watch(
+        arguments,
+        &binary,
+        &sandbox,
+        events,
+        &mut timeline,
+        &mut story,
+    )
+    .await?;
+
+    let folder = sandbox.folder().to_owned();
+    let runs = sandbox.github().runs();
+    let leaks = sandbox.shutdown().await;
+    let code = timeline.summary(&story, &runs, &leaks);
+    if arguments.keep {
+        show::plain(&format!("  everything is still in {}\n", folder.display()));
+    }
+    Ok(code)
+}
+
+/// Follows what happens until it is over.
+async fn watch(
+    arguments: &Arguments,
+    binary: &Path,
+    sandbox: &Sandbox,
+    mut events: UnboundedReceiver<Event>,
+    timeline: &mut Timeline,
+    story: &mut Story,
+) -> io::Result<()> {
+    let mut interrupts = signal(SignalKind::interrupt())?;
+    let mut terminations = signal(SignalKind::terminate())?;
+    let (lines_in, mut lines) = unbounded_channel();
+    let mut launcher = start(binary, arguments, sandbox, &lines_in)?;
+    drop(lines_in);
+    let mut deadline = None;
+    loop {
+        if story.is_over() && deadline.is_none() {
+            deadline = Some(Instant::now() + AFTERMATH);
+        }
+        tokio::select! {
+            biased;
+            Some(event) = events.recv() => {
+                timeline.event(&event);
+                if story.hear(&event) {
+                    queue(&sandbox.github(), timeline);
+                }
+            }
+            Some(line) = lines.recv() => timeline.launcher(&line),
+            ended = launcher.wait(), if story.exit.is_none() => {
+                story.launcher_ended(ended?);
+                if story.waits_for_idle_timeout(&arguments.program) {
+                    timeline.hint(
+                        "the runner waits for more jobs until its idle timeout; Ctrl-C ends it, \
+                         --single would end it after its job",
+                    );
+                }
+            }
+            _ = interrupts.recv() => {
+                let again = interrupt(&launcher, story, Signal::SIGINT, timeline);
+                deadline = Some(Instant::now() + if again { Duration::ZERO } else { PATIENCE });
+            }
+            _ = terminations.recv() => {
+                let again = interrupt(&launcher, story, Signal::SIGTERM, timeline);
+                deadline = Some(Instant::now() + if again { Duration::ZERO } else { PATIENCE });
+            }
+            () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => break,
+        }
+        // Rolled back sooner than feared.
+        if story.interrupted && story.exit.is_some() {
+            let soon = Instant::now() + AFTERMATH;
+            deadline = Some(deadline.map_or(soon, |deadline| deadline.min(soon)));
+        }
+    }
+    Ok(())
+}
+
+/// Passes a signal on to the launcher; says whether there is nothing (more) to wait for.
+fn interrupt(launcher: &Child, story: &mut Story, signal: Signal, timeline: &mut Timeline) -> bool {
+    let again = std::mem::replace(&mut story.interrupted, true);
+    match launcher.id() {
+        Some(pid) if !again => {
+            timeline.hint(&format!(
+                "{signal} goes to the launcher; once more ends everything at once"
+            ));
+            kill(Pid::from_raw(pid.cast_signed()), signal).is_err()
+        }
+        _ => true,
+    }
+}
+
+/// Queues a job that the newest runner can take.
+fn queue(github: &GitHub, timeline: &mut Timeline) {
+    let Some(runner) = github.runners().pop() else {
+        return;
+    };
+    // The requested labels are those that not every runner has.
+    let labels: Vec<&str> = runner
+        .labels
+        .iter()
+        .map(String::as_str)
+        .filter(|label| !["self-hosted", "Linux", "X64", "ARM64"].contains(label))
+        .collect();
+    let repository = match runner.scope.contains('/') {
+        true => runner.scope.clone(),
+        false => format!("{}/repo", runner.scope),
+    };
+    timeline.hint(&format!(
+        "queueing a job with the labels {}",
+        labels.join(", ")
+    ));
+    github.queue_run(&repository, "demo", &labels, JobScript::Shell(JOB.into()));
+}
+
+/// Starts the real binary with the fakes' environment, and no variable that might be a real
+/// credential.
+fn start(
+    binary: &Path,
+    arguments: &Arguments,
+    sandbox: &Sandbox,
+    lines: &UnboundedSender<String>,
+) -> io::Result<Child> {
+    let harmless = |name: &str| {
+        ["PATH", "TERM", "LANG", "TMPDIR", "RUST_BACKTRACE"].contains(&name)
+            || name.starts_with("LC_")
+    };
+    let mut command = Command::new(binary);
+    command
+        .args(&arguments.program)
+        .env_clear()
+        .envs(environment().filter(|(name, _)| harmless(name)))
+        .envs(sandbox.env())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        // The terminal's Ctrl-C comes to us; we pass it on.
+        .process_group(0)
+        .kill_on_drop(true);
+    let mut child = command.spawn()?;
+    if let Some(output) = child.stdout.take() {
+        read_lines(output, lines.clone());
+    }
+    if let Some(output) = child.stderr.take() {
+        read_lines(output, lines.clone());
+    }
+    Ok(child)
+}
+
+fn read_lines(output: impl AsyncRead + Unpin + Send + 'static, lines: UnboundedSender<String>) {
+    tokio::spawn(async move {
+        let mut output = BufReader::new(output).lines();
+        while let Ok(Some(line)) = output.next_line().await {
+            if lines.send(line).is_err() {
+                break;
+            }
+        }
+    });
+}
+
+/// The variables that are text.
+fn environment() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+}
+
+/// Makes sure that the real binary is there and current, beside this one.
+async fn build() -> io::Result<PathBuf> {
+    let own = std::env::current_exe()?;
+    let folder = own.parent().unwrap_or(Path::new("."));
+    let binary = folder.join("runner-launch");
+    let cargo = environment().find(|(name, _)| name == "CARGO");
+    if cargo.is_none() && binary.exists() {
+        return Ok(binary);
+    }
+    let cargo = cargo.map_or_else(|| "cargo".into(), |(_, path)| path);
+    let mut command = Command::new(cargo);
+    command.args([
+        "build",
+        "--quiet",
+        "--package",
+        "runner-launch",
+        "--bin",
+        "runner-launch",
+    ]);
+    let profile = folder.file_name().and_then(|name| name.to_str());
+    if let Some(profile) = profile.filter(|profile| *profile != "debug") {
+        command.args(["--profile", profile]);
+    }
+    match command.status().await?.success() && binary.exists() {
+        true => Ok(binary),
+        false => Err(io::Error::other("building runner-launch failed")),
+    }
+}
