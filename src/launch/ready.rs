@@ -51,7 +51,13 @@ impl Life<'_> {
                         !matches!(seen.state, InstanceState::Pending | InstanceState::Running)
                     });
                     if let Some(seen) = seen {
-                        instance = seen;
+                        // A description knows less than the creation about some things.
+                        instance = Instance {
+                            disk_gb: seen.disk_gb.or(instance.disk_gb),
+                            security_group: seen.security_group.clone().or(instance.security_group),
+                            subnet: seen.subnet.clone().or(instance.subnet),
+                            ..seen
+                        };
                     }
                     if let Some(found) = ready(runner, registration)
                         && (known || gone)

@@ -88,6 +88,10 @@ fn publish(pipeline: &Pipeline, title: &str, values: [String; OUTPUTS.len()]) ->
     pipeline.summary(title, &pairs)
 }
 
+fn instant(time: jiff::Timestamp) -> String {
+    time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
 fn runs_on(labels: &[String]) -> String {
     let mut all = vec!["self-hosted"];
     all.extend(
@@ -109,10 +113,7 @@ pub(super) fn launched(
     pipeline: &Pipeline,
 ) -> Result<()> {
     let (spec, instance) = (&launch.spec, &ready.instance);
-    let launch_time = instance
-        .launch_time
-        .unwrap_or_else(|| host.now())
-        .to_string();
+    let launch_time = instant(instance.launch_time.unwrap_or_else(|| host.now()));
     let gpu = match &wanted.gpu {
         Some(Gpu::Model(model)) => Some(model.as_str()),
         Some(Gpu::None) | None => None,
@@ -199,7 +200,7 @@ pub(super) fn local(
     pipeline: &Pipeline,
 ) -> Result<()> {
     let spec = &launch.spec;
-    let launch_time = host.now().to_string();
+    let launch_time = instant(host.now());
     Line {
         instance_launch_time: Some(launch_time.clone()),
         ..Line::new(spec)

@@ -202,7 +202,7 @@ pub(super) fn read_log(line: &str) -> Option<LogEvent> {
 /// The hook tells which run a job belongs to, so that nobody has to search for it.
 /// <https://docs.github.com/en/actions/how-tos/manage-runners/self-hosted-runners/run-scripts>
 pub(super) fn job_hook(note: &str) -> (&'static str, String) {
-    let note = shlex::try_quote(note).map_or_else(|_| "/dev/null".into(), |quoted| quoted);
+    let note = shlex::try_quote(note).unwrap_or_else(|_| "/dev/null".into());
     let script = format!(
         "#!/bin/sh\n\
          # Notes which workflow run this job belongs to, for the case that the machine is lost.\n\
