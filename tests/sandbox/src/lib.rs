@@ -221,6 +221,12 @@ impl Sandbox {
         self.wire.secrets()
     }
 
+    /// Every argument list seen so far of the processes of the sandbox's trees: the instances', and
+    /// those that were started with the sandbox's environment. Its words are joined by spaces.
+    pub fn argument_lists(&self) -> Vec<String> {
+        instance::watch::argument_lists(&self.root.path)
+    }
+
     /// Makes the host an EC2 instance with a role, as its metadata service tells it; the answer is
     /// the role's name. Without it the service answers 404.
     pub fn enable_host_metadata(&self) -> String {

@@ -1,0 +1,421 @@
+//! Who belongs to which sandbox and instance. One thread looks at the process table all the time,
+//! for all sandboxes of this program: a process that was once seen in a tree stays a member, even
+//! when it leaves its parent, its group and its environment behind.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::Child;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+use nix::sys::wait::{WaitPidFlag, waitpid};
+use nix::unistd::Pid;
+
+use super::procfs::{self, Stat};
+use crate::calls::lock;
+
+/// How often the process table is looked at.
+const INTERVAL: Duration = Duration::from_millis(20);
+/// How long a new process may still become another one (by `exec`).
+const YOUTH: Duration = Duration::from_millis(500);
+/// The folder in a sandbox's folder that holds a folder per instance.
+pub(crate) const INSTANCES: &str = "instances";
+
+static WATCH: Mutex<Option<Watch>> = Mutex::new(None);
+
+/// Where a process belongs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Place {
+    sandbox: Arc<Path>,
+    /// `None`: it was started for the sandbox (its `HOME` is there, say), but on no instance.
+    instance: Option<Arc<str>>,
+}
+
+#[derive(Debug)]
+struct Known {
+    started: u64,
+    first_parent: i32,
+    seen: Instant,
+    place: Option<Place>,
+    /// The process that the sandbox itself started and this one descends from: what a control
+    /// group is on a real machine.
+    leader: Option<i32>,
+}
+
+/// A sandbox under watch.
+#[derive(Debug)]
+struct Tree {
+    path: Arc<Path>,
+    watchdog: Option<Child>,
+    /// No process may be started any more.
+    closed: bool,
+    /// The same for these instances.
+    closed_instances: BTreeSet<String>,
+    arguments: BTreeSet<String>,
+    /// The user ids that jobs run under, by instance.
+    users: HashMap<u32, Arc<str>>,
+}
+
+#[derive(Debug, Default)]
+struct Watch {
+    trees: BTreeMap<PathBuf, Tree>,
+    known: HashMap<i32, Known>,
+    running: bool,
+}
+
+/// A live process of a tree.
+#[derive(Debug, Clone)]
+pub(super) struct Member {
+    pub(super) stat: Stat,
+    pub(super) instance: Option<Arc<str>>,
+    /// See [`Known::leader`].
+    pub(super) leader: Option<i32>,
+}
+
+fn watch() -> MutexGuard<'static, Option<Watch>> {
+    lock(&WATCH)
+}
+
+/// Begins to watch over a sandbox's folder.
+pub(super) fn begin(sandbox: &Path, watchdog: Option<Child>) {
+    let mut guard = watch();
+    let watch = guard.get_or_insert_default();
+    watch.trees.insert(
+        sandbox.to_owned(),
+        Tree {
+            path: sandbox.into(),
+            watchdog,
+            closed: false,
+            closed_instances: BTreeSet::new(),
+            arguments: BTreeSet::new(),
+            users: HashMap::new(),
+        },
+    );
+    if !watch.running {
+        watch.running = true;
+        std::thread::spawn(run);
+    }
+}
+
+/// Lets no process of the sandbox start any more.
+pub(super) fn close(sandbox: &Path) {
+    if let Some(tree) = watch().as_mut().and_then(|w| w.trees.get_mut(sandbox)) {
+        tree.closed = true;
+    }
+}
+
+/// Lets no process of an instance start any more.
+pub(super) fn close_instance(sandbox: &Path, instance: &str) {
+    if let Some(tree) = watch().as_mut().and_then(|w| w.trees.get_mut(sandbox)) {
+        tree.closed_instances.insert(instance.into());
+    }
+}
+
+/// Ends the watch over a sandbox; the answer is its watchdog.
+pub(super) fn end(sandbox: &Path) -> Option<Child> {
+    let mut guard = watch();
+    let watch = guard.as_mut()?;
+    let tree = watch.trees.remove(sandbox)?;
+    for known in watch.known.values_mut() {
+        if known
+            .place
+            .as_ref()
+            .is_some_and(|place| *place.sandbox == *sandbox)
+        {
+            known.place = None;
+        }
+    }
+    tree.watchdog
+}
+
+/// Starts a process on an instance, unless that or its sandbox is closed.
+pub(super) fn spawn(
+    sandbox: &Path,
+    instance: &str,
+    command: &mut tokio::process::Command,
+) -> io::Result<tokio::process::Child> {
+    let mut guard = watch();
+    let watch = guard.get_or_insert_default();
+    let open = |tree: &&Tree| !tree.closed && !tree.closed_instances.contains(instance);
+    let Some(tree) = watch.trees.get(sandbox).filter(open) else {
+        return Err(io::Error::other("the instance is off"));
+    };
+    let place = Place {
+        sandbox: tree.path.clone(),
+        instance: Some(instance.into()),
+    };
+    // Under the lock: what starts before the instance closes is seen when it is searched.
+    let child = command.spawn()?;
+    if let Some(stat) = child.id().and_then(|pid| procfs::stat(pid as i32)) {
+        // It may be gone before the next look, and the kernel may not show its arguments yet.
+        if let Some(tree) = watch.trees.get_mut(sandbox) {
+            tree.arguments.insert(words_of(command.as_std()));
+        }
+        watch.known.insert(
+            stat.pid,
+            Known {
+                started: stat.started,
+                first_parent: stat.parent,
+                seen: Instant::now(),
+                place: Some(place),
+                leader: Some(stat.pid),
+            },
+        );
+    }
+    Ok(child)
+}
+
+/// A command's words, joined by spaces.
+fn words_of(command: &std::process::Command) -> String {
+    let words: Vec<_> = std::iter::once(command.get_program())
+        .chain(command.get_args())
+        .map(|word| word.to_string_lossy())
+        .collect();
+    words.join(" ")
+}
+
+/// Says that this user id is the one of an instance's jobs.
+pub(super) fn user(sandbox: &Path, instance: &str, uid: u32) {
+    if let Some(tree) = watch().as_mut().and_then(|w| w.trees.get_mut(sandbox)) {
+        tree.users.insert(uid, instance.into());
+    }
+}
+
+/// The live processes of a sandbox, or of one of its instances, after a thorough look.
+pub(super) fn members(sandbox: &Path, instance: Option<&str>) -> Vec<Member> {
+    let mut guard = watch();
+    let Some(watch) = guard.as_mut() else {
+        return Vec::new();
+    };
+    watch.look(true);
+    let mut members: Vec<Member> = watch
+        .known
+        .iter()
+        .filter_map(|(pid, known)| {
+            let place = known.place.as_ref()?;
+            if *place.sandbox != *sandbox
+                || instance.is_some_and(|wanted| place.instance.as_deref() != Some(wanted))
+            {
+                return None;
+            }
+            let stat = procfs::stat(*pid).filter(|stat| !stat.is_zombie())?;
+            Some(Member {
+                stat,
+                instance: place.instance.clone(),
+                leader: known.leader,
+            })
+        })
+        .collect();
+    members.sort_by_key(|member| member.stat.pid);
+    members
+}
+
+/// Every argument list seen so far in a sandbox's trees, its words joined by spaces.
+pub(crate) fn argument_lists(sandbox: &Path) -> Vec<String> {
+    let mut guard = watch();
+    let Some(watch) = guard.as_mut() else {
+        return Vec::new();
+    };
+    watch.look(false);
+    watch
+        .trees
+        .get(sandbox)
+        .map(|tree| tree.arguments.iter().cloned().collect())
+        .unwrap_or_default()
+}
+
+/// The instance whose process is at the other end of a connection from `peer`.
+pub(super) fn instance_behind(peer: std::net::SocketAddr) -> Option<Arc<str>> {
+    let socket = procfs::socket(peer)?;
+    let mut guard = watch();
+    let watch = guard.as_mut()?;
+    watch.look(false);
+    let holder = watch
+        .known
+        .iter()
+        .filter_map(|(pid, known)| Some((*pid, known.place.as_ref()?.instance.as_ref()?)))
+        .find(|(pid, _)| procfs::holds_socket(*pid, socket.inode))
+        .map(|(_, instance)| instance.clone());
+    // A process of another user hides its files from a root without CAP_SYS_PTRACE.
+    holder.or_else(|| {
+        watch
+            .trees
+            .values()
+            .find_map(|tree| tree.users.get(&socket.uid).cloned())
+    })
+}
+
+fn run() {
+    loop {
+        std::thread::sleep(INTERVAL);
+        let mut guard = watch();
+        let Some(watch) = guard.as_mut() else { return };
+        if watch.trees.is_empty() {
+            watch.running = false;
+            watch.known.clear();
+            return;
+        }
+        watch.look(false);
+    }
+}
+
+impl Watch {
+    /// Looks at new and young processes and at members, or, `thoroughly`, at all.
+    fn look(&mut self, thoroughly: bool) {
+        let own = std::process::id() as i32;
+        let mut pids = procfs::pids();
+        // A parent comes before its children, mostly.
+        pids.sort_unstable();
+        let mut alive = BTreeSet::new();
+        for pid in pids.into_iter().filter(|pid| *pid != own) {
+            alive.insert(pid);
+            let settled = self
+                .known
+                .get(&pid)
+                .is_some_and(|known| known.place.is_none() && known.seen.elapsed() > YOUTH);
+            if settled && !thoroughly {
+                continue;
+            }
+            if let Some(stat) = procfs::stat(pid) {
+                self.place(stat, own);
+            }
+        }
+        self.known.retain(|pid, _| alive.contains(pid));
+        for (pid, known) in &self.known {
+            let Some(place) = &known.place else { continue };
+            if let Some(tree) = self.trees.get_mut(&*place.sandbox) {
+                let arguments = procfs::argv(*pid).join(" ");
+                if !arguments.is_empty() {
+                    tree.arguments.insert(arguments);
+                }
+            }
+        }
+    }
+
+    /// Finds out where a process belongs, and buries it when it is a dead orphan.
+    fn place(&mut self, stat: Stat, own: i32) {
+        let known = self
+            .known
+            .get(&stat.pid)
+            .filter(|known| known.started == stat.started);
+        let first_parent = known.map_or(stat.parent, |known| known.first_parent);
+        let seen = known.map_or_else(Instant::now, |known| known.seen);
+        let before = known.and_then(|known| known.place.clone());
+        let leader = known
+            .and_then(|known| known.leader)
+            .or_else(|| self.relative(stat, own)?.leader);
+        if stat.is_zombie() {
+            // Its parent died and left it to this program (the subreaper); nobody else waits.
+            if stat.parent == own && first_parent != own {
+                let _ = waitpid(Pid::from_raw(stat.pid), Some(WaitPidFlag::WNOHANG));
+            }
+            return;
+        }
+        let place = match before {
+            Some(place) if place.instance.is_some() => Some(place),
+            before => {
+                let marked = self.by_marks(stat.pid);
+                let inherited = || self.relative(stat, own)?.place.clone();
+                match marked {
+                    Some(place) if place.instance.is_some() => Some(place),
+                    // Its relatives may know better.
+                    marked => inherited().or(marked).or(before),
+                }
+            }
+        };
+        self.known.insert(
+            stat.pid,
+            Known {
+                started: stat.started,
+                first_parent,
+                seen,
+                place,
+                leader,
+            },
+        );
+    }
+
+    /// By its environment and its working folder.
+    fn by_marks(&self, pid: i32) -> Option<Place> {
+        let environ = procfs::environ(pid);
+        let folder = procfs::folder(pid);
+        self.trees.values().find_map(|tree| {
+            let instance = instance_in(&environ, &tree.path)
+                .or_else(|| instance_of(folder.as_ref()?, &tree.path));
+            let is_meant = instance.is_some() || mentions(&environ, &tree.path);
+            is_meant.then(|| Place {
+                sandbox: tree.path.clone(),
+                instance,
+            })
+        })
+    }
+
+    /// Its parent or its process group's leader, whichever belongs to a tree.
+    fn relative(&self, stat: Stat, own: i32) -> Option<&Known> {
+        [stat.parent, stat.group]
+            .into_iter()
+            .filter(|relative| *relative != own && *relative != stat.pid)
+            .filter_map(|relative| self.known.get(&relative))
+            .find(|known| known.place.is_some())
+    }
+}
+
+/// Whether some variable's value begins with a path in the sandbox.
+fn mentions(environ: &[u8], sandbox: &Path) -> bool {
+    position(environ, format!("={}/", sandbox.display()).as_bytes()).is_some()
+}
+
+/// The instance whose folder some variable mentions.
+fn instance_in(environ: &[u8], sandbox: &Path) -> Option<Arc<str>> {
+    let mark = format!("{}/{INSTANCES}/", sandbox.display());
+    let start = position(environ, mark.as_bytes())? + mark.len();
+    let id = environ[start..]
+        .split(|byte| b"/:\0".contains(byte))
+        .next()?;
+    Some(std::str::from_utf8(id).ok()?.into())
+}
+
+fn position(text: &[u8], wanted: &[u8]) -> Option<usize> {
+    text.windows(wanted.len())
+        .position(|window| window == wanted)
+}
+
+/// The instance that a path below a sandbox's folder belongs to.
+fn instance_of(path: &Path, sandbox: &Path) -> Option<Arc<str>> {
+    let mut parts = path.strip_prefix(sandbox).ok()?.components();
+    if parts.next()?.as_os_str() != INSTANCES {
+        return None;
+    }
+    Some(parts.next()?.as_os_str().to_str()?.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn environments_lead_to_instances() {
+        let sandbox = Path::new("/tmp/sandbox-1");
+        let of = |environ: &[u8]| instance_in(environ, sandbox);
+        assert_eq!(
+            of(b"A=b\0PATH=/tmp/sandbox-1/instances/i-1/bin:/bin\0").as_deref(),
+            Some("i-1")
+        );
+        assert_eq!(of(b"HOME=/tmp/sandbox-1/home\0"), None);
+        assert!(mentions(b"HOME=/tmp/sandbox-1/home\0", sandbox));
+        assert!(!mentions(b"HOME=/tmp/sandbox-10/home\0", sandbox));
+    }
+
+    #[test]
+    fn paths_lead_to_instances() {
+        let sandbox = Path::new("/tmp/sandbox-1");
+        let of = |path: &str| instance_of(Path::new(path), sandbox);
+        assert_eq!(
+            of("/tmp/sandbox-1/instances/i-1/root").as_deref(),
+            Some("i-1")
+        );
+        assert_eq!(of("/tmp/sandbox-1/home"), None);
+        assert_eq!(of("/tmp/sandbox-2/instances/i-1/root"), None);
+    }
+}
