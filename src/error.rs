@@ -80,6 +80,7 @@ pub struct Error {
     message: String,
     hints: Vec<String>,
     source: Option<Box<dyn StdError + Send + Sync>>,
+    refusal: bool,
 }
 
 /// This crate's result.
@@ -93,6 +94,7 @@ impl Error {
             message: message.into(),
             hints: Vec::new(),
             source: None,
+            refusal: false,
         }
     }
 
@@ -125,6 +127,18 @@ impl Error {
     pub fn with_kind(mut self, kind: Kind) -> Self {
         self.kind = kind;
         self
+    }
+
+    /// Marks the error as a service's own answer: it has refused, and has done nothing.
+    #[must_use]
+    pub fn refused(mut self) -> Self {
+        self.refusal = true;
+        self
+    }
+
+    /// Whether a service has answered that it did nothing. Without that, it may have.
+    pub fn is_refusal(&self) -> bool {
+        self.refusal
     }
 
     /// What went wrong.

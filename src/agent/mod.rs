@@ -102,14 +102,14 @@ impl Agent {
             prepared = self.prepare() => prepared.map(|()| None),
             ending = endings.next() => Ok(Some(ending)),
         };
+        let mut process = None;
         let outcome = match prepared {
-            Ok(None) => self.run_program(&mut endings, ready_within, on_ready).await,
-            Ok(Some(ending)) => Ok((supervise::why(ending), None)),
+            Ok(None) => {
+                self.run_program(&mut process, &mut endings, ready_within, on_ready)
+                    .await
+            }
+            Ok(Some(ending)) => Ok(supervise::why(ending)),
             Err(error) => Err(error),
-        };
-        let (outcome, process) = match outcome {
-            Ok((why, process)) => (Ok(why), process),
-            Err(error) => (Err(error), None),
         };
         self.finish(outcome.as_ref().ok(), process).await;
         match outcome? {

@@ -129,8 +129,8 @@ impl Process {
     }
 }
 
-/// Runs a command to its end, within `limit`; its output goes to the log.
-pub(super) async fn complete(mut process: Process, limit: Duration) -> Result<()> {
+/// Waits for a command's end, within `limit`; its output goes to the log.
+pub(super) async fn complete(process: &mut Process, limit: Duration) -> Result<()> {
     let mut last = Vec::new();
     let run = async {
         loop {
@@ -166,12 +166,9 @@ pub(super) async fn complete(mut process: Process, limit: Duration) -> Result<()
             said()
         ))),
         Ok(Err(error)) => Err(Error::other("configuring the runner program").caused_by(error)),
-        Err(_) => {
-            process.end(Duration::ZERO).await;
-            Err(Error::other(format!(
-                "configuring the runner program took over {limit:?}"
-            )))
-        }
+        Err(_) => Err(Error::other(format!(
+            "configuring the runner program took over {limit:?}"
+        ))),
     }
 }
 

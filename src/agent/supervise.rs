@@ -68,14 +68,15 @@ struct Watch {
 }
 
 impl Agent {
-    /// Configures and starts the program, and waits for a reason to end. The program still runs
-    /// when this returns, unless it is the reason.
+    /// Configures and starts the program, and waits for a reason to end. The program is in
+    /// `process` then, and still runs unless it is the reason.
     pub(super) async fn run_program(
         &mut self,
+        process: &mut Option<Process>,
         endings: &mut Endings,
         ready_within: Option<Duration>,
         on_ready: &mut (dyn FnMut() -> Result<()> + Send),
-    ) -> Result<(Why, Option<Process>)> {
+    ) -> Result<Why> {
         let enrolment = Enrolment {
             name: &self.config.name,
             labels: &self.config.labels,
@@ -88,10 +89,10 @@ impl Agent {
             self.layout.install_hook(script)?;
         }
         if let Some(setup) = &start.setup {
-            let process = Process::start(setup, &self.layout, None, &self.host)?;
+            let setup = process.insert(Process::start(setup, &self.layout, None, &self.host)?);
             tokio::select! {
-                done = complete(process, SETUP) => done?,
-                ending = endings.next() => return Ok((why(ending), None)),
+                done = complete(setup, SETUP) => done?,
+                ending = endings.next() => return Ok(why(ending)),
             }
         }
         let id = self
@@ -101,11 +102,8 @@ impl Agent {
             .or_else(|| self.forge.registered_id(&self.layout.program));
         self.kept.change(|state| state.runner_id = id);
         let hook = hook.as_ref().map(|(name, _)| *name);
-        let mut process = Process::start(&start.run, &self.layout, hook, &self.host)?;
-        let why = self
-            .watch(&mut process, endings, ready_within, on_ready)
-            .await?;
-        Ok((why, Some(process)))
+        let process = process.insert(Process::start(&start.run, &self.layout, hook, &self.host)?);
+        self.watch(process, endings, ready_within, on_ready).await
     }
 
     async fn watch(

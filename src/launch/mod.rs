@@ -21,7 +21,7 @@ use crate::cloud::{self, Arch, Cloud, NoticeSource, Order, Plan, StopFlag};
 use crate::error::{Error, Kind, Result, Signal};
 use crate::forge::{self, Enrolment, Findings, Forge, Question, Registration, Runner};
 use crate::host::Host;
-use crate::http::{Http, maybe_done};
+use crate::http::Http;
 use crate::pipeline::Pipeline;
 use crate::signals::Signals;
 use crate::spec::{Access, Driver, InstanceSpec, LaunchSpec, Provider, Reuse};
@@ -189,7 +189,7 @@ impl Life<'_> {
         let created = match created {
             Ok(created) => created,
             Err(error) => {
-                made.unclear = maybe_done(&error) || error.kind() == Kind::Other;
+                made.unclear = !error.is_refusal();
                 return Err(error);
             }
         };

@@ -83,7 +83,7 @@ impl Life<'_> {
         if let Some(mut creation) = made.creation.take() {
             match timeout(CREATION, &mut creation).await {
                 Ok(Ok(Ok(instance))) => made.instance = Some(instance.reference),
-                Ok(Ok(Err(error))) => made.unclear |= crate::http::maybe_done(&error),
+                Ok(Ok(Err(error))) => made.unclear |= !error.is_refusal(),
                 Ok(Err(_)) => made.unclear = true,
                 Err(_) => {
                     creation.abort();

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use sandbox::JobScript;
 
-use crate::world::{SOON, World};
+use crate::world::World;
 
 /// A runner at work on a job that would take an hour; the answer is the run and the instance.
 async fn at_work(world: &World, args: &[&str]) -> (u64, String) {
@@ -137,37 +137,29 @@ async fn no_retry_runs_nothing_again() {
 #[tokio::test]
 async fn a_busy_answer_of_the_forge_cancels_the_idle_end() {
     let world = World::new().await;
+    // The forge gives the runner a job of which the program doesn't hear yet.
+    let hold = world.sandbox.hold("runner:message", 1);
     let done = world.launch(&["--labels=busy", "--idle-timeout=2"]).await;
     assert_eq!(done.code, 0, "{}", world.report());
     let github = world.sandbox.github();
-    // The forge has given the runner a job of which the program hasn't heard yet.
-    let mut hold = world.sandbox.hold("runner:message", 1);
-    let run = github.queue_run(
-        "octo/repo",
-        "late",
-        &["busy"],
-        JobScript::Sleep(Duration::ZERO),
-    );
-    if hold.arrived(Duration::from_secs(5)).await {
-        let id = world.instance().id;
-        world
-            .until("the forge says no", || {
-                world
-                    .sandbox
-                    .ec2()
-                    .console(&id)
-                    .contains("the forge says that a job runs")
-            })
-            .await;
-    }
+    let job = JobScript::Sleep(Duration::ZERO);
+    let run = github.queue_run("octo/repo", "late", &["busy"], job);
+    let id = world.instance().id;
+    world
+        .until("the forge says no", || {
+            let console = world.sandbox.ec2().console(&id);
+            console.contains("the forge says that a job runs")
+        })
+        .await;
     hold.release();
     world
         .until("the job ends", || {
             github.run(run).unwrap().status == "completed"
         })
         .await;
+    let run = github.run(run).unwrap();
     assert_eq!(
-        github.run(run).unwrap().conclusion.as_deref(),
+        run.conclusion.as_deref(),
         Some("success"),
         "{}",
         world.report()
@@ -328,6 +320,5 @@ async fn a_runner_program_that_is_not_the_forge_s_never_runs() {
         "{}",
         done.stderr
     );
-    let _ = SOON;
     world.finish().await;
 }

@@ -226,6 +226,7 @@ async fn options_without_effect_are_warned_of() {
             "--docker-volumes=/a:/b",
             "--workdir=/x",
             "--cloud-gpu=tesla",
+            "--cloud-region=us-east",
             "--cloud-spot-price=1",
         ])
         .await;

@@ -38,7 +38,7 @@ fn the_readme_s_options_are_the_program_s() {
         .split_once("<!-- options -->\n")
         .expect("the table's begin");
     let (found, _) = rest
-        .split_once("\n<!-- /options -->")
+        .split_once("<!-- /options -->")
         .expect("the table's end");
     assert_eq!(
         found.trim(),

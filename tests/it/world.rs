@@ -258,11 +258,6 @@ impl Running {
             .unwrap();
         assert!(done.success());
     }
-
-    /// Whether it has ended.
-    pub(crate) fn has_ended(&mut self) -> bool {
-        self.child.try_wait().unwrap().is_some()
-    }
 }
 
 /// The commands that hide a secret from a pipeline's log must hold it; the pipeline eats them.

@@ -275,6 +275,7 @@ fn all_refused(tried: Vec<Tried<'_>>) -> Error {
                 Kind::Capacity,
                 format!("launching an instance, {} ways", rest + 1),
             )
+            .refused()
             .caused_by(each.join("; "))
         }
         (None, _) => Error::new(

@@ -192,7 +192,13 @@ impl Refusal {
     pub(super) fn during(self, doing: impl Into<String>) -> Error {
         let meaning = self.meaning();
         let hint = self.hint();
-        let error = Error::new(meaning.kind(), doing).caused_by(self);
+        // A body that isn't EC2's own, or a failure inside EC2, says nothing about what was done.
+        let certain =
+            meaning != Meaning::Later && !self.code.starts_with(|c: char| c.is_ascii_digit());
+        let mut error = Error::new(meaning.kind(), doing).caused_by(self);
+        if certain {
+            error = error.refused();
+        }
         match hint {
             Some(hint) => error.hint(hint),
             None => error,
