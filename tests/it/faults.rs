@@ -2,7 +2,6 @@
 //! launcher or the agent dies.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sandbox::{Caller, FaultKind};
@@ -30,8 +29,8 @@ const SINGLE: Args = &[
     "--timeout=12",
     "--single",
 ];
-/// Worlds at a time: they mostly wait.
-const AT_ONCE: usize = 6;
+/// Worlds at a time, of all tests together: they mostly wait.
+static ROOM: Semaphore = Semaphore::const_new(8);
 /// What a cancelled GitHub job leaves between its first signal and its last.
 const GRACE: Duration = Duration::from_secs(10);
 
@@ -50,7 +49,7 @@ enum Trouble {
 
 async fn world() -> World {
     let mut world = World::new().await;
-    world.set("RUNNER_LAUNCH_HTTP_TIMEOUT", Some("0.4"));
+    world.set("RUNNER_LAUNCH_HTTP_TIMEOUT", Some("1"));
     world
 }
 
@@ -67,13 +66,12 @@ async fn calls(args: Args) -> BTreeSet<String> {
 
 /// Meets each call of a launch with each trouble, in a world of its own each time, some at once.
 async fn meet(args: Args, troubles: &[Trouble]) {
-    let room = Arc::new(Semaphore::new(AT_ONCE));
     let mut all = JoinSet::new();
     for call in calls(args).await {
         for trouble in troubles {
-            let (call, trouble, room) = (call.clone(), trouble.clone(), room.clone());
+            let (call, trouble) = (call.clone(), trouble.clone());
             all.spawn(async move {
-                let _place = room.acquire_owned().await.unwrap();
+                let _place = ROOM.acquire().await.unwrap();
                 one(args, &call, &trouble).await;
             });
         }

@@ -285,19 +285,23 @@ async fn create_group(
             let query = Query::ec2("DescribeSecurityGroups")
                 .filter("group-name", [name])
                 .filter("vpc-id", [vpc]);
-            let answer: Result<GroupsAnswer, Failure> = client.call(region, &query).await;
-            let groups = match answer {
-                Ok(answer) => answer.groups.items,
-                Err(failure) => return Err(client.error(region, doing(), failure).await),
-            };
-            groups
-                .into_iter()
-                .next()
-                .map(|group| group.id)
-                .ok_or_else(|| {
-                    Error::other(doing())
-                        .caused_by("EC2 says that it is there, and doesn't show it")
-                })
+            // Another launch was faster, and its group may not be visible everywhere yet.
+            let mut tries = super::settling();
+            loop {
+                let answer: Result<GroupsAnswer, Failure> = client.call(region, &query).await;
+                match answer {
+                    Ok(answer) => {
+                        if let Some(group) = answer.groups.items.into_iter().next() {
+                            return Ok(group.id);
+                        }
+                    }
+                    Err(failure) => return Err(client.error(region, doing(), failure).await),
+                }
+                if !tries.wait().await {
+                    return Err(Error::other(doing())
+                        .caused_by("EC2 says that it is there, and doesn't show it"));
+                }
+            }
         }
         Err(failure) => Err(client.error(region, doing(), failure).await),
     }
