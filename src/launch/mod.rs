@@ -115,14 +115,21 @@ impl Life<'_> {
     /// The steps, each noting in `made` what it is about to make before it does.
     async fn live(&self, made: &mut Made) -> Result<()> {
         let started = Instant::now();
+        let progress = self.pipeline.group(&format!(
+            "Launching {} on {}",
+            self.spec.name,
+            self.instance.provider.name()
+        ));
         let (findings, plan, own) = self.look().await?;
         if let Some(runner) = settled(self.spec, &findings)? {
+            drop(progress);
             return report::reused(self.launch, runner, self.pipeline);
         }
         for warning in plan.warnings() {
             tracing::warn!("{warning}");
         }
         if self.spec.dry_run {
+            drop(progress);
             return report::dry_run(
                 self.launch,
                 Some(self.instance),
@@ -202,6 +209,7 @@ impl Life<'_> {
             started.elapsed().as_secs_f64()
         );
         let ready = self.until_ready(created, &registration, started).await?;
+        drop(progress);
         tracing::info!(
             "runner {} is ready for jobs after {:.1} s",
             self.spec.name,

@@ -66,23 +66,13 @@ impl Pipeline {
         }
     }
 
-    /// Prints lines under a title that the CI can fold.
-    pub fn group(&self, title: &str, lines: &[String]) {
-        match self.kind {
-            PipelineKind::GitHub { .. } => {
-                self.printer.data(&format!("::group::{}", escaped(title)));
-                for line in lines {
-                    self.printer.data(&harmless(line));
-                }
-                self.printer.data("::endgroup::");
-            }
-            PipelineKind::None => {
-                self.printer.note(title);
-                for line in lines {
-                    self.printer.note(&format!("  {line}"));
-                }
-            }
+    /// Opens a group of log lines that the CI can fold, until the answer is dropped.
+    #[must_use = "the group ends when this is dropped"]
+    pub fn group(&self, title: &str) -> Group<'_> {
+        if let PipelineKind::GitHub { .. } = self.kind {
+            self.printer.data(&format!("::group::{}", escaped(title)));
         }
+        Group { pipeline: self }
     }
 
     /// Shows an error: the message, its causes and its hints, and where the CI has annotations,
@@ -140,6 +130,20 @@ impl Pipeline {
     }
 }
 
+/// An open group of log lines.
+#[derive(Debug)]
+pub struct Group<'a> {
+    pipeline: &'a Pipeline,
+}
+
+impl Drop for Group<'_> {
+    fn drop(&mut self) {
+        if let PipelineKind::GitHub { .. } = self.pipeline.kind {
+            self.pipeline.printer.data("::endgroup::");
+        }
+    }
+}
+
 fn append(file: &PathBuf, text: &str, doing: &str) -> Result<()> {
     OpenOptions::new()
         .append(true)
@@ -154,14 +158,6 @@ fn escaped(text: &str) -> String {
     text.replace('%', "%25")
         .replace('\r', "%0D")
         .replace('\n', "%0A")
-}
-
-/// A foreign line that must not be taken for a workflow command.
-fn harmless(line: &str) -> String {
-    match line.trim_start().starts_with("::") {
-        true => format!(" {}", line.replace("::", ": :")),
-        false => line.to_owned(),
-    }
 }
 
 fn cell(value: &str) -> String {
@@ -202,11 +198,5 @@ mod tests {
             .unwrap();
         let text = std::fs::read_to_string(folder.path().join("summary")).unwrap();
         assert_eq!(text, "### T\n\n| | |\n|---|---|\n| a | `x\\|y` |\n");
-    }
-
-    #[test]
-    fn foreign_lines_are_no_commands() {
-        assert!(!harmless("::set-output name=x::y").contains("::"));
-        assert_eq!(harmless("plain :: text"), "plain :: text");
     }
 }

@@ -41,9 +41,10 @@ impl Printer {
         let _ = writeln!(io::stdout().lock(), "{line}");
     }
 
-    /// A text for people, to standard error.
+    /// A text for people, to standard error. It may hold words of others, which must not be taken
+    /// for commands to the pipeline.
     pub fn note(&self, text: &str) {
-        let text = self.redact(text);
+        let text = harmless(&self.redact(text));
         let _ = writeln!(io::stderr().lock(), "{text}");
     }
 
@@ -69,6 +70,15 @@ impl Printer {
     fn lock(&self) -> std::sync::MutexGuard<'_, Redactor> {
         self.redactor.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// A text of which no line can be taken for a workflow command.
+fn harmless(text: &str) -> String {
+    let line = |line: &str| match line.trim_start().starts_with("::") || line.contains("##[") {
+        true => format!(" {}", line.replace("::", ": :").replace("##[", "## [")),
+        false => line.to_owned(),
+    };
+    text.split('\n').map(line).collect::<Vec<_>>().join("\n")
 }
 
 /// Collects one log line and prints it blanked.
@@ -134,5 +144,17 @@ where
             .field_format()
             .format_fields(writer.by_ref(), event)?;
         writeln!(writer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn foreign_lines_are_no_commands() {
+        let text = harmless("first\n::set-output name=x::y\n ##[add-path]/tmp");
+        assert!(!text.contains("::") && !text.contains("##["), "{text}");
+        assert_eq!(harmless("plain :: text\n"), "plain :: text\n");
     }
 }

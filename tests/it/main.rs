@@ -14,6 +14,7 @@ mod faults;
 mod github;
 mod launch;
 mod local;
+mod properties;
 mod round_trips;
 mod secrets;
 mod works_where;

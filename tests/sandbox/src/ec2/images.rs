@@ -429,8 +429,9 @@ pub(crate) fn describe_images(context: &Context<'_>, params: &mut Node) -> Resul
         ));
     }
     for owner in &owners {
-        let known = matches!(owner.as_str(), "self" | "amazon" | "aws-marketplace");
-        if !known && !(owner.len() == 12 && owner.bytes().all(|b| b.is_ascii_digit())) {
+        let is_alias = matches!(owner.as_str(), "self" | "amazon" | "aws-marketplace");
+        let is_account = owner.len() == 12 && owner.bytes().all(|b| b.is_ascii_digit());
+        if !is_alias && !is_account {
             return Err(ApiError::client(
                 "InvalidUserID.Malformed",
                 format!("Invalid user id: \"{owner}\""),

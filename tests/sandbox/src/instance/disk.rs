@@ -133,6 +133,16 @@ impl Distribution {
         }
     }
 
+    /// Where the ICU library is, which comes with Docker and git here.
+    fn icu(self) -> &'static str {
+        match self {
+            Distribution::Ubuntu(_) | Distribution::Debian => {
+                "usr/lib/x86_64-linux-gnu/libicuuc.so.74"
+            }
+            Distribution::Amazon => "usr/lib64/libicuuc.so.67",
+        }
+    }
+
     fn package_manager(self) -> &'static str {
         match self {
             Distribution::Ubuntu(_) | Distribution::Debian => "apt-get",
@@ -213,7 +223,8 @@ pub(super) fn make(
         "opt",
         "run",
         "usr/bin",
-        "usr/lib",
+        "usr/lib/x86_64-linux-gnu",
+        "usr/lib64",
         "usr/local/bin",
         "var/lib/cloud/instance/scripts",
         "var/log",
@@ -239,7 +250,7 @@ pub(super) fn make(
         }
     }
     if parts.docker_installed {
-        fs::write(root.join("usr/lib/libicuuc.so.74"), "")?;
+        fs::write(root.join(parts.distribution.icu()), "")?;
     }
 
     let (uid, gid) = user.unwrap_or((

@@ -260,7 +260,7 @@ apt-get -qq -o DPkg::Lock::Timeout=300 install -y --no-install-recommends docker
 apt-get install -y nonsense || echo "refused: $?"
 docker --version
 git --version
-ls "$RUNNER_LAUNCH_ROOT"/usr/lib*/libicuuc.so.*
+ls "$RUNNER_LAUNCH_ROOT"/usr/lib/*/libicuuc.so.*
 "#;
     let id = launch(&ec2, script, "");
     until_printed(&ec2, &id, "cloud-init: finished").await;

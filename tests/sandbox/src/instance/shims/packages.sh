@@ -4,6 +4,10 @@
 set -u
 instance=${0%/bin/*}
 tool=${0##*/}
+case $tool in
+  dnf) icu=usr/lib64/libicuuc.so.67 ;;
+  *) icu=usr/lib/x86_64-linux-gnu/libicuuc.so.74 ;;
+esac
 action=
 status=0
 while [ $# -gt 0 ]; do
@@ -20,7 +24,7 @@ while [ $# -gt 0 ]; do
       case $word in
         docker | docker.io | docker-ce | moby-engine) ln -sf ../../../shims/docker "$instance/bin/docker" ;;
         git | git-core) ln -sf ../../../shims/git "$instance/bin/git" ;;
-        *libicu*) : >"$instance/root/usr/lib/libicuuc.so.74" ;;
+        *libicu*) : >"$instance/root/$icu" ;;
         ca-certificates | curl | wget | tar | gzip | jq | iptables | sudo) ;;
         *)
           echo "$tool: unable to locate package $word" >&2
