@@ -20,6 +20,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 pub use config::{AgentConfig, Place};
 pub(crate) use program::hex;
+pub(crate) use status::READY;
 
 use crate::error::{Error, Kind, Result};
 use crate::forge::{self, Forge, Unregistered};

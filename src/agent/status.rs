@@ -15,6 +15,9 @@ pub(super) enum Status {
     Terminated,
 }
 
+/// What a log holds once its runner was ready.
+pub(crate) const READY: &str = r#""status":"ready""#;
+
 #[derive(Serialize)]
 struct Line<'a> {
     level: &'static str,
@@ -94,5 +97,25 @@ impl Reporter {
         if let Ok(json) = serde_json::to_string(&line) {
             self.printer.data(&json);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ready_line_is_known_again() {
+        let line = Line {
+            level: "info",
+            date: String::new(),
+            repo: "r",
+            name: "n",
+            job: None,
+            status: Status::Ready,
+            success: None,
+            reason: None,
+        };
+        assert!(serde_json::to_string(&line).unwrap().contains(READY));
     }
 }

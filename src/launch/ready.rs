@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use super::Life;
+use crate::agent;
 use crate::cloud::{Instance, InstanceState};
 use crate::error::{Error, Kind, Result};
 use crate::forge::{Registration, Runner};
@@ -68,7 +69,7 @@ impl Life<'_> {
                         });
                     }
                     if gone {
-                        return Err(self.ended_early(&instance).await);
+                        return self.ended(instance).await;
                     }
                 }
                 (Err(error), _) | (_, Err(error)) => {
@@ -95,34 +96,54 @@ impl Life<'_> {
                 self.spec.name,
                 instance.reference.id,
                 self.spec.timeout,
-                self.console(instance).await
+                shown(self.console(instance).await)
             ),
         );
         error.hint("--timeout gives it more time; a long startup script belongs into an image")
     }
 
-    async fn ended_early(&self, instance: &Instance) -> Error {
+    /// An instance that is gone was ready all the same if its agent said so: its only job, or a
+    /// short idle time, was over before we looked.
+    async fn ended(&self, instance: Instance) -> Result<Ready> {
+        let console = self.console(&instance).await;
+        if console
+            .as_ref()
+            .is_ok_and(|text| text.contains(agent::READY))
+        {
+            tracing::warn!(
+                "the runner {} was ready, and has already ended",
+                self.spec.name
+            );
+            return Ok(Ready {
+                instance,
+                runner_id: None,
+            });
+        }
         let reason = instance.reason.as_deref().unwrap_or("no reason given");
-        Error::new(
+        Err(Error::new(
             Kind::NotReady,
             format!(
                 "waiting for the runner {}: its instance {} ended before it was ready ({reason}){}",
                 self.spec.name,
                 instance.reference.id,
-                self.console(instance).await
+                shown(console)
             ),
-        )
+        ))
     }
 
-    /// The end of the instance's console, ready to stand behind a message.
-    async fn console(&self, instance: &Instance) -> String {
-        match self.cloud.console(&instance.reference).await {
-            Ok(Some(text)) if !text.trim().is_empty() => {
-                format!("\nthe instance's last output:\n{}", text.trim_end())
-            }
-            Ok(_) => "; the cloud has no output of it".to_owned(),
-            Err(error) => format!("; its output can't be read: {}", error.chain()),
-        }
+    /// The end of the instance's console; empty where the cloud has none.
+    async fn console(&self, instance: &Instance) -> Result<String> {
+        let text = self.cloud.console(&instance.reference).await?;
+        Ok(text.unwrap_or_default())
+    }
+}
+
+/// A console, ready to stand behind a message.
+fn shown(console: Result<String>) -> String {
+    match console {
+        Ok(text) if text.trim().is_empty() => "; the cloud has no output of it".to_owned(),
+        Ok(text) => format!("\nthe instance's last output:\n{}", text.trim_end()),
+        Err(error) => format!("; its output can't be read: {}", error.chain()),
     }
 }
 

@@ -49,7 +49,7 @@ enum Trouble {
 
 async fn world() -> World {
     let mut world = World::new().await;
-    world.set("RUNNER_LAUNCH_HTTP_TIMEOUT", Some("1"));
+    world.set("RUNNER_LAUNCH_HTTP_TIMEOUT", Some("1.5"));
     world
 }
 

@@ -8,6 +8,7 @@ pub(crate) const HELP: &str = "\
 Runs runner-launch against fakes of the clouds and of GitHub, and shows everything.
 
 Usage: sandbox [OPTIONS] launch [OPTIONS OF runner-launch launch]
+       sandbox bench [OPTIONS OF bench]
 
 Options:
       --latency-ms N       what every call takes [default: 40]
@@ -19,11 +20,76 @@ Options:
       --keep               leave the folder with all instances' files behind
       --help               this text
 
+Options of bench, which measures the speed and the size of runner-launch and prints ratios:
+      --runs N             how often everything is measured [default: 10]
+      --debug              measure a debug build instead of a release build
+
 Examples:
   sandbox launch --cloud=aws --labels=gpu --single
   sandbox --fault 'ec2:RunInstances#1=capacity' launch --cloud=aws --single
   sandbox launch --labels=here --single
+  sandbox bench
 ";
+
+/// What this program is asked to do.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Asked {
+    /// Print the help.
+    Help,
+    /// Show a launch.
+    Launch(Arguments),
+    /// Measure.
+    Bench(Bench),
+}
+
+impl Asked {
+    pub(crate) fn read(args: impl Iterator<Item = String>) -> Result<Self, String> {
+        let mut args = args.peekable();
+        match args.next_if(|arg| arg == "bench") {
+            Some(_) => Ok(Bench::read(args)?.map_or(Asked::Help, Asked::Bench)),
+            None => Ok(Arguments::read(args)?.map_or(Asked::Help, Asked::Launch)),
+        }
+    }
+}
+
+/// How to measure.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Bench {
+    /// How often.
+    pub(crate) runs: usize,
+    /// Whether a debug build is measured.
+    pub(crate) debug: bool,
+}
+
+impl Bench {
+    /// `None`: only help is wanted.
+    fn read(mut args: impl Iterator<Item = String>) -> Result<Option<Self>, String> {
+        let mut read = Bench {
+            runs: 10,
+            debug: false,
+        };
+        while let Some(arg) = args.next() {
+            let (name, value) = match arg.split_once('=') {
+                Some((name, value)) => (name, Some(value.to_owned())),
+                None => (arg.as_str(), None),
+            };
+            match name {
+                "--runs" => {
+                    let text = value
+                        .or_else(|| args.next())
+                        .ok_or("--runs wants a value")?;
+                    let number = text.parse().ok().filter(|number| *number > 0);
+                    read.runs =
+                        number.ok_or_else(|| format!("--runs: `{text}` is no positive number"))?;
+                }
+                "--debug" => read.debug = true,
+                "--help" | "-h" => return Ok(None),
+                _ => return Err(format!("bench: {arg}: no such option; see --help")),
+            }
+        }
+        Ok(Some(read))
+    }
+}
 
 /// The command line.
 #[derive(Debug, Clone, PartialEq)]
@@ -133,5 +199,23 @@ mod tests {
             assert!(read(&args).is_err(), "{args:?}");
         }
         assert_eq!(read(&["--help"]), Ok(None));
+    }
+
+    #[test]
+    fn a_benchmark_is_asked_for_by_its_name() {
+        let asked = |args: &[&str]| Asked::read(args.iter().map(|arg| (*arg).to_owned()));
+        let bench = |runs, debug| Ok(Asked::Bench(Bench { runs, debug }));
+        assert_eq!(asked(&["bench"]), bench(10, false));
+        assert_eq!(asked(&["bench", "--runs", "3", "--debug"]), bench(3, true));
+        assert_eq!(asked(&["bench", "--runs=1"]), bench(1, false));
+        assert_eq!(asked(&["bench", "--help"]), Ok(Asked::Help));
+        for args in [["--runs=0"], ["--runs=x"], ["--runs"], ["launch"]] {
+            assert!(
+                asked(&[&["bench"], &args[..]].concat()).is_err(),
+                "{args:?}"
+            );
+        }
+        assert!(matches!(asked(&["launch", "bench"]), Ok(Asked::Launch(_))));
+        assert_eq!(asked(&["-h"]), Ok(Asked::Help));
     }
 }
