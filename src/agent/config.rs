@@ -22,6 +22,8 @@ pub struct AgentConfig {
     pub idle_seconds: Option<u64>,
     /// Whether the runner ends after one job.
     pub single: bool,
+    /// Whether the runner program must stay the version that it is.
+    pub pinned: bool,
     /// Whether an interrupted job's run is run again.
     pub retry: bool,
     /// The forge, and the access to it where the agent may need that.

@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use tokio::time::sleep;
 
 use crate::cloud::{self, Notice, NoticeSource};
-use crate::error::{Result, Signal};
+use crate::error::Signal;
 use crate::host::Host;
 use crate::http::Http;
 use crate::signals::Signals;
@@ -39,14 +39,18 @@ pub(super) struct Endings {
 
 impl Endings {
     /// Starts to listen to everything.
-    pub(super) fn watch(source: Option<NoticeSource>, host: &Host, http: &Http) -> Result<Self> {
-        let signals = Signals::listen()?;
+    pub(super) fn watch(
+        signals: Signals,
+        source: Option<NoticeSource>,
+        host: &Host,
+        http: &Http,
+    ) -> Self {
         let (sender, others) = mpsc::channel(4);
         tokio::spawn(power_button(host.clone(), sender.clone()));
         if let Some(source) = source {
             tokio::spawn(notices(source, host.clone(), http.clone(), sender));
         }
-        Ok(Self { signals, others })
+        Self { signals, others }
     }
 
     /// Waits for the next one.

@@ -27,6 +27,7 @@ use crate::forge::{self, Forge, Unregistered};
 use crate::host::Host;
 use crate::http::Http;
 use crate::pipeline::Printer;
+use crate::signals::Signals;
 use endings::Endings;
 use layout::Layout;
 use process::{Process, adopt_orphans};
@@ -94,11 +95,14 @@ impl Agent {
     /// signal ended it, if one did.
     pub async fn run(
         mut self,
+        signals: Signals,
         ready_within: Option<Duration>,
         on_ready: &mut (dyn FnMut() -> Result<()> + Send),
     ) -> Result<()> {
-        adopt_orphans();
-        let mut endings = Endings::watch(self.config.notices, &self.host, &self.http)?;
+        if let Place::Local { .. } = self.config.place {
+            adopt_orphans();
+        }
+        let mut endings = Endings::watch(signals, self.config.notices, &self.host, &self.http);
         let prepared = tokio::select! {
             prepared = self.prepare() => prepared.map(|()| None),
             ending = endings.next() => Ok(Some(ending)),
@@ -196,25 +200,26 @@ impl Agent {
 
     async fn remove_record(&mut self) {
         let started = Instant::now();
-        loop {
+        let finished = loop {
             match self.unregister().await {
-                Ok(Unregistered::Done) => break,
+                Ok(Unregistered::Done) => break true,
                 Ok(Unregistered::Busy) if started.elapsed() < BUSY => {
                     sleep(Duration::from_secs(1)).await
                 }
                 Ok(Unregistered::Busy) => {
                     tracing::warn!("the forge still sees a job on this runner; its record stays");
-                    break;
+                    break false;
                 }
                 Err(error) => {
                     tracing::warn!("{}", error.chain());
-                    break;
+                    break false;
                 }
             }
-        }
+        };
+        // What isn't finished is tried once more when the machine is given back.
         self.kept.change(|state| {
             state.job = None;
-            state.finished = true;
+            state.finished = finished;
         });
     }
 }
@@ -236,7 +241,7 @@ pub async fn run(file: &Path, host: &Host, http: &Http, printer: &Printer) -> Re
     let agent = Agent::new(AgentConfig::read(file)?, host, http, printer)?;
     let ready = agent.layout.ready.clone();
     let mut on_ready = move || disarm(&ready);
-    match agent.run(None, &mut on_ready).await {
+    match agent.run(Signals::listen()?, None, &mut on_ready).await {
         // On an instance these are ordinary ends; the reason is in the log.
         Err(error) if matches!(error.kind(), Kind::Interrupted(_)) => Ok(()),
         outcome => outcome,

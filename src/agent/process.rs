@@ -249,6 +249,19 @@ pub(super) fn adopt_orphans() {
     let _ = nix::sys::prctl::set_child_subreaper(true);
 }
 
+/// Buries the dead among the processes that were taken over: a runner may live for weeks.
+/// The program's own end is waited for elsewhere, so a living child is left alone.
+pub(super) fn reap_orphans() {
+    for (pid, parent, state) in processes(Path::new("/proc")) {
+        if parent == Pid::this().as_raw() && state == "Z" {
+            let _ = nix::sys::wait::waitpid(
+                Pid::from_raw(pid),
+                Some(nix::sys::wait::WaitPidFlag::WNOHANG),
+            );
+        }
+    }
+}
+
 /// Kills every process below this one: jobs may have left their group.
 pub(super) fn kill_descendants() {
     for _ in 0..3 {
@@ -264,21 +277,29 @@ pub(super) fn kill_descendants() {
     }
 }
 
-fn descendants(proc: &Path, root: Pid) -> Vec<Pid> {
-    let parent = |entry: fs::DirEntry| -> Option<(i32, i32)> {
+/// Every process: its id, its parent's, and its state's letter.
+/// <https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html>
+fn processes(proc: &Path) -> Vec<(i32, i32, String)> {
+    let read = |entry: fs::DirEntry| -> Option<(i32, i32, String)> {
         let pid = entry.file_name().to_str()?.parse().ok()?;
         let stat = fs::read_to_string(entry.path().join("stat")).ok()?;
         // The name, in parentheses, may hold anything; the state and the parent follow it.
         let (_, rest) = stat.rsplit_once(')')?;
-        Some((pid, rest.split_whitespace().nth(1)?.parse().ok()?))
+        let mut fields = rest.split_whitespace();
+        let state = fields.next()?.to_owned();
+        Some((pid, fields.next()?.parse().ok()?, state))
     };
-    let pairs: Vec<(i32, i32)> = fs::read_dir(proc)
-        .map(|entries| entries.flatten().filter_map(parent).collect())
-        .unwrap_or_default();
+    fs::read_dir(proc)
+        .map(|entries| entries.flatten().filter_map(read).collect())
+        .unwrap_or_default()
+}
+
+fn descendants(proc: &Path, root: Pid) -> Vec<Pid> {
+    let all = processes(proc);
     let mut found = BTreeSet::from([root.as_raw()]);
     loop {
         let before = found.len();
-        for (pid, parent) in &pairs {
+        for (pid, parent, _) in &all {
             if found.contains(parent) {
                 found.insert(*pid);
             }

@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::Agent;
 use super::endings::{Ending, Endings};
-use super::process::{Process, complete};
+use super::process::{Process, complete, reap_orphans};
 use crate::error::{Error, Result, Signal};
 use crate::forge::{Enrolment, LogEvent, Unregistered};
 
@@ -82,6 +82,7 @@ impl Agent {
             labels: &self.config.labels,
             single: self.config.single,
             arch: None,
+            pinned: self.config.pinned,
         };
         let start = self.forge.start(&enrolment, &self.config.registration);
         let hook = self.forge.job_hook(&self.layout.note.display().to_string());
@@ -206,6 +207,7 @@ impl Agent {
                 let job = self.kept.get().job.clone().unwrap_or_default();
                 self.reporter.job_ended(&job, success);
                 self.kept.change(|state| state.job = None);
+                reap_orphans();
                 // The next job writes its own, and must not be taken for this one.
                 let _ = std::fs::remove_file(&self.layout.note);
             }

@@ -125,6 +125,7 @@ async fn life(
         labels: vec!["l".into()],
         idle_seconds: idle,
         single,
+        pinned: false,
         retry: true,
         forge: ForgeSpec {
             driver: Driver::Github,
@@ -157,7 +158,9 @@ async fn life(
         ready = Instant::now();
         Ok(())
     };
-    let outcome = agent.run(None, &mut on_ready).await;
+    let outcome = agent
+        .run(Signals::listen().unwrap(), None, &mut on_ready)
+        .await;
     let asked = forge.asked.lock().unwrap().clone();
     (outcome, asked, ready.elapsed())
 }

@@ -3,7 +3,6 @@
 # shellcheck disable=SC2154  # the variables are assigned above
 
 set -eu
-umask 077
 # Empty on a real machine; tests put a folder here, before every absolute path.
 root=${RUNNER_LAUNCH_ROOT:-}
 program=$root/usr/local/bin/runner-launch
@@ -14,21 +13,39 @@ say() {
   printf 'runner-launch: %s\n' "$*"
 }
 
-# Stopped here is gone: the instance is made with "terminate on shutdown".
+# Removes the runner's record, where the agent is there to do it. Then: stopped here is gone, for the
+# instance is made with "terminate on shutdown".
 give_back() {
+  if [ -x "$program" ] && [ -e "$config" ]; then
+    timeout 60 "$program" agent release --config "$config" || true
+  fi
   sync
   systemctl poweroff || shutdown -P now || poweroff -f
 }
 
 # First of all: whatever happens from here on, the machine ends at the deadline, unless a ready
 # agent has left its mark by then (and has stopped the timer, which spares it the look).
-last_resort="[ -e '$work/ready' ] || { echo 'runner-launch: not ready in time, powering off' >/dev/console 2>&1; systemctl poweroff || poweroff -f; }"
+last_resort="[ -e '$work/ready' ] || {
+  echo 'runner-launch: not ready in time, powering off' >/dev/console 2>&1
+  [ ! -x '$program' ] || timeout 60 '$program' agent release --config '$config'
+  systemctl poweroff || poweroff -f
+}"
 systemd-run --quiet --collect --unit=runner-launch-deadline --on-active="$deadline" /bin/sh -c "$last_resort" ||
   (
     trap '' HUP
     sleep "$deadline"
     [ -e "$work/ready" ] || give_back
   ) >/dev/null 2>&1 &
+
+# A machine that comes back after a crash or a reboot has neither timer nor agent: it ends, too.
+# cloud-init runs these scripts at every boot but this one, whose turn is over.
+mkdir -p "$root/var/lib/cloud/scripts/per-boot"
+cat >"$root/var/lib/cloud/scripts/per-boot/runner-launch" <<PER_BOOT
+#!/bin/sh
+[ ! -x '$program' ] || timeout 120 '$program' agent release --config '$config'
+systemctl poweroff || poweroff -f
+PER_BOOT
+chmod 755 "$root/var/lib/cloud/scripts/per-boot/runner-launch"
 
 finish() {
   status=$?
@@ -79,12 +96,32 @@ get_agent() {
   say "agent downloaded and checked"
 }
 
+have_icu() {
+  for library in "$root"/usr/lib*/libicuuc.so.* "$root"/usr/lib/*/libicuuc.so.*; do
+    if [ -e "$library" ]; then
+      return 0
+    fi
+  done
+  return 1
+}
+
+# On a machine's first boot, its own update may hold the lists' lock.
+update_lists() {
+  for pause in 2 3 5 10 20 40 60 60; do
+    if apt-get -qq update; then
+      return 0
+    fi
+    sleep "$pause"
+  done
+  say "the package lists can't be updated; trying with those that are there"
+}
+
 # Jobs expect Docker and Git; the runner program needs ICU. Images that have them lose no time.
 install_missing() {
   missing=
   have docker || missing="$missing docker"
   have git || missing="$missing git"
-  ls "$root"/usr/lib*/libicuuc.so.* "$root"/usr/lib/*/libicuuc.so.* >/dev/null 2>&1 || missing="$missing icu"
+  have_icu || missing="$missing icu"
   if [ -z "$missing" ]; then
     return 0
   fi
@@ -99,7 +136,7 @@ install_missing() {
       esac
     done
     export DEBIAN_FRONTEND=noninteractive
-    apt-get -qq -o DPkg::Lock::Timeout=300 update
+    update_lists
     # shellcheck disable=SC2086  # a list of names
     apt-get -qq -o DPkg::Lock::Timeout=300 install -y --no-install-recommends $packages >/dev/null
   elif have dnf; then
@@ -149,16 +186,17 @@ add_ssh_key() {
 # This very text is readable at the metadata service by every process of the machine. Close that
 # one path to all but root, and to containers; the rest of the service stays open to jobs.
 guard_user_data() {
-  have iptables || return 0
+  guarded=yes
   for chain in "OUTPUT -m owner ! --uid-owner 0" FORWARD; do
     # shellcheck disable=SC2086  # a chain and its match
     iptables -w 5 -I $chain -d 169.254.169.254 -p tcp --dport 80 \
-      -m string --algo bm --string /user-data -j REJECT --reject-with tcp-reset 2>/dev/null || true
+      -m string --algo bm --string /user-data -j REJECT --reject-with tcp-reset 2>/dev/null || guarded=no
   done
+  [ "$guarded" = yes ] || say "warning: the user data can't be closed to jobs here (no iptables)"
 }
 
 run_startup_script() {
-  printf '%s' "$startup_script" | base64 -d >"$work/startup"
+  (umask 077 && printf '%s' "$startup_script" | base64 -d >"$work/startup")
   chmod 700 "$work/startup"
   say "running the startup script"
   status=0
@@ -186,14 +224,16 @@ StandardError=journal+console
 KillMode=mixed
 TimeoutStopSec=180
 OOMScoreAdjust=-900
+# A job that runs out of memory fails; the runner goes on.
+OOMPolicy=continue
 UNIT
   chmod 644 "$root/etc/systemd/system/runner-launch.service"
 }
 
 say "setting up $name"
 mkdir -p "$root/usr/local/bin" "$root/etc/runner-launch" "$work"
-chmod 755 "$root/usr/local/bin" "$work"
-printf '%s' "$agent_config" | base64 -d >"$config"
+chmod 700 "$root/etc/runner-launch"
+(umask 077 && printf '%s' "$agent_config" | base64 -d >"$config")
 
 install_missing &
 packages=$!

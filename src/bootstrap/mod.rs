@@ -105,3 +105,84 @@ impl Bootstrap<'_> {
         Ok(packed)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use proptest::prelude::*;
+    use url::Url;
+
+    use super::*;
+    use crate::agent::Place;
+    use crate::forge::{Programs, Registration};
+    use crate::secret::Secret;
+    use crate::spec::{Access, Driver, ForgeSpec, Target};
+
+    fn config() -> AgentConfig {
+        AgentConfig {
+            name: "n".into(),
+            labels: vec!["l".into()],
+            idle_seconds: None,
+            single: true,
+            pinned: false,
+            retry: true,
+            forge: ForgeSpec {
+                driver: Driver::Github,
+                api: Url::parse("https://api.example.com").unwrap(),
+                target_url: Url::parse("https://example.com/o/r").unwrap(),
+                target: Target::Repository("o/r".into()),
+                access: Access::Token(Secret::new("tokentoken")),
+            },
+            registration: Registration {
+                runner_id: None,
+                jit: None,
+                token: None,
+            },
+            programs: Programs::new(),
+            notices: None,
+            place: Place::Instance {
+                user: "runner".into(),
+            },
+        }
+    }
+
+    /// What a shell makes of the script's variables, one a line.
+    fn variables(script: &str) -> String {
+        let (assignments, _) = script.split_once("# Everything above").unwrap();
+        let show = r#"printf '%s\n' "$name" "$agent_url_x86_64" "$startup_script" "$ssh_key""#;
+        let output = Command::new("sh")
+            .args(["-c", &format!("{assignments}\n{show}")])
+            .output()
+            .unwrap();
+        assert!(output.status.success());
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(40))]
+
+        #[test]
+        fn no_value_is_read_as_shell(name in "[ -~]{0,40}", url in "[!-~]{0,40}", key in "[ -~]{0,40}") {
+            let file = AgentFile { url: url.clone(), sha256: "0".repeat(64) };
+            let script = Bootstrap {
+                name: &name,
+                deadline: Duration::from_secs(600),
+                agents: &[(Arch::X86_64, file)].into(),
+                config: &config(),
+                startup_script: Some(b"echo hello"),
+                ssh_key: Some(&key),
+            }
+            .script()
+            .unwrap();
+            prop_assert_eq!(variables(&script), format!("{name}\n{url}\nZWNobyBoZWxsbw==\n{key}\n"));
+        }
+    }
+
+    #[test]
+    fn what_only_real_machines_do_is_in_the_script() {
+        // A service manager's reaction to a job that runs out of memory, and a boot after a crash.
+        assert!(SCRIPT.contains("\nOOMPolicy=continue\n"));
+        assert!(SCRIPT.contains("/var/lib/cloud/scripts/per-boot/runner-launch"));
+    }
+}

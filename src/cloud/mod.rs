@@ -172,7 +172,7 @@ pub trait Cloud: Send + Sync {
     /// An instance's present state; `None` while (or once) the cloud doesn't know it.
     async fn inspect(&self, instance: &InstanceRef) -> Result<Option<Instance>>;
 
-    /// The end of what the instance wrote on its console; `None` where there is none, or it may
+    /// What the instance wrote on its console, as far back as the cloud keeps it; `None` where there is none, or it may
     /// not be read.
     async fn console(&self, instance: &InstanceRef) -> Result<Option<String>>;
 

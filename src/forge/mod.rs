@@ -79,6 +79,8 @@ pub struct Enrolment<'a> {
     pub single: bool,
     /// The machine's architecture, where known.
     pub arch: Option<Arch>,
+    /// Whether the runner program must stay the version that it is.
+    pub pinned: bool,
 }
 
 /// What a registration gives: all that the agent needs to start the runner program.

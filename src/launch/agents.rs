@@ -1,7 +1,7 @@
 //! Where an instance finds the agent, which is this very program, and how it knows that it got it.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use http::Method;
 use ring::digest;
@@ -20,6 +20,7 @@ const SUMS: &str = "SHA256SUMS";
 /// This program's own file, read once.
 pub(super) struct Own {
     arch: Arch,
+    file: PathBuf,
     sha256: String,
     /// The checksums that lie beside the file, where they do.
     beside: Option<String>,
@@ -31,12 +32,13 @@ impl Own {
         let read = || -> std::io::Result<Own> {
             // The link works even when the file was replaced meanwhile; its folder may not.
             let bytes = std::fs::read("/proc/self/exe")?;
-            let folder = std::fs::read_link("/proc/self/exe").unwrap_or_default();
-            let beside = folder.parent().unwrap_or(Path::new("/")).join(SUMS);
+            let file = std::fs::read_link("/proc/self/exe").unwrap_or_default();
+            let beside = file.parent().unwrap_or(Path::new("/")).join(SUMS);
             Ok(Own {
                 arch: Arch::own(),
                 sha256: hex(digest::digest(&digest::SHA256, &bytes).as_ref()),
                 beside: std::fs::read_to_string(beside).ok(),
+                file,
             })
         };
         tokio::task::spawn_blocking(read)
@@ -54,7 +56,7 @@ impl Own {
     ) -> Result<BTreeMap<Arch, AgentFile>> {
         let mut agents = BTreeMap::new();
         for &arch in wanted {
-            let url = address(host, arch)?;
+            let url = address(host, &self.file, arch)?;
             let sha256 = if arch == self.arch {
                 self.sha256.clone()
             } else {
@@ -83,12 +85,16 @@ fn file_name(arch: Arch) -> String {
     format!("runner-launch-linux-{}", arch.uname())
 }
 
-/// The address that was given, else this version's release: of the Action that runs us, or ours.
-fn address(host: &Host, arch: Arch) -> Result<Url> {
+/// The address that was given, else this version's release: of the Action that brought our file,
+/// or ours. An Action that merely calls us has no release of ours.
+fn address(host: &Host, file: &Path, arch: Arch) -> Result<Url> {
     let text = match host.env(names::AGENT_URL) {
         Some(url) => url.replace("{arch}", arch.uname()),
         None => {
-            let home = match host.env("GITHUB_ACTION_REPOSITORY") {
+            let brought = host
+                .env("GITHUB_ACTION_PATH")
+                .is_some_and(|path| file.starts_with(path));
+            let home = match host.env("GITHUB_ACTION_REPOSITORY").filter(|_| brought) {
                 Some(repository) => format!("https://github.com/{repository}"),
                 None => env!("CARGO_PKG_REPOSITORY").to_owned(),
             };
@@ -160,20 +166,27 @@ mod tests {
 
     #[test]
     fn the_agent_is_this_version_of_this_action() {
+        let file = Path::new("/actions/org/fork/v1/dist/runner-launch-linux-x86_64");
         let none = Host::fixed::<&str, &str>([]);
-        let url = address(&none, Arch::Aarch64).unwrap();
+        let url = address(&none, file, Arch::Aarch64).unwrap();
         assert!(url.path().ends_with(&format!(
             "/releases/download/v{}/runner-launch-linux-aarch64",
             env!("CARGO_PKG_VERSION")
         )));
-        let action = Host::fixed([("GITHUB_ACTION_REPOSITORY", "org/fork")]);
-        let url = address(&action, Arch::X86_64).unwrap();
+        let action = Host::fixed([
+            ("GITHUB_ACTION_REPOSITORY", "org/fork"),
+            ("GITHUB_ACTION_PATH", "/actions/org/fork/v1"),
+        ]);
+        let url = address(&action, file, Arch::X86_64).unwrap();
         assert!(
             url.as_str()
                 .starts_with("https://github.com/org/fork/releases/")
         );
+        let elsewhere = Path::new("/usr/local/bin/runner-launch");
+        let url = address(&action, elsewhere, Arch::X86_64).unwrap();
+        assert!(!url.as_str().contains("org/fork"), "{url}");
         let given = Host::fixed([(names::AGENT_URL, "https://mirror.example/{arch}/agent")]);
-        let url = address(&given, Arch::X86_64).unwrap();
+        let url = address(&given, file, Arch::X86_64).unwrap();
         assert_eq!(url.as_str(), "https://mirror.example/x86_64/agent");
     }
 }

@@ -53,6 +53,7 @@ pub(super) async fn launch(
         labels: &spec.labels,
         single: spec.single,
         arch: Some(Arch::own()),
+        pinned: spec.runner_version.is_some(),
     };
     let registration = tokio::select! {
         biased;
@@ -61,7 +62,15 @@ pub(super) async fn launch(
             remove_record(forge.as_ref(), &spec.name).await;
             return Err(interrupted(signal));
         }
-        registration = forge.register(&enrolment) => registration?,
+        registration = forge.register(&enrolment) => match registration {
+            Ok(registration) => registration,
+            Err(error) => {
+                if !error.is_refusal() {
+                    remove_record(forge.as_ref(), &spec.name).await;
+                }
+                return Err(error);
+            }
+        },
     };
     for secret in registration.jit.iter().chain(&registration.token) {
         pipeline.mask(secret);
@@ -72,7 +81,7 @@ pub(super) async fn launch(
     let mut config = agent_config(spec, &registration, findings, place);
     // Here the access is at hand anyway, and nothing is ever left behind.
     config.forge.access = spec.forge.access.clone();
-    run(launch, config, host, http, pipeline).await
+    run(launch, config, host, http, pipeline, signals).await
 }
 
 async fn run(
@@ -81,11 +90,12 @@ async fn run(
     host: &Host,
     http: &Http,
     pipeline: &Pipeline,
+    signals: Signals,
 ) -> Result<()> {
     let runner_id = config.registration.runner_id;
     let mut on_ready = || report::local(launch, runner_id, host, pipeline);
     let agent = Agent::new(config.clone(), host, http, pipeline.printer())?;
-    let life = agent.run(Some(launch.spec.timeout), &mut on_ready);
+    let life = agent.run(signals, Some(launch.spec.timeout), &mut on_ready);
     match AssertUnwindSafe(life).catch_unwind().await {
         Ok(outcome) => outcome,
         Err(_) => {

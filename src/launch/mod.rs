@@ -23,7 +23,7 @@ use crate::forge::{self, Enrolment, Findings, Forge, Question, Registration, Run
 use crate::host::Host;
 use crate::http::Http;
 use crate::pipeline::Pipeline;
-use crate::signals::Signals;
+use crate::signals::{Signals, follow_parent};
 use crate::spec::{Access, Driver, InstanceSpec, LaunchSpec, Provider, Reuse};
 use agents::Own;
 use rollback::Made;
@@ -34,6 +34,9 @@ const JOBS_USER: &str = "runner";
 /// Launches a runner: on an instance, or here.
 pub async fn launch(launch: &Launch, host: &Host, http: &Http, pipeline: &Pipeline) -> Result<()> {
     let mut signals = Signals::listen()?;
+    if pipeline.is_some() {
+        follow_parent();
+    }
     for secret in &launch.secrets {
         pipeline.mask(secret);
     }
@@ -155,6 +158,7 @@ impl Life<'_> {
             labels: &self.spec.labels,
             single: self.spec.single,
             arch: <[Arch; 1]>::try_from(archs).ok().map(|[arch]| arch),
+            pinned: self.spec.runner_version.is_some(),
         };
         let registration = self.forge.register(&enrolment).await?;
         made.registered = true;
@@ -164,6 +168,13 @@ impl Life<'_> {
         }
 
         let config = self.agent_config(&registration, findings);
+        if let Access::App { .. } = config.forge.access {
+            tracing::warn!(
+                "the GitHub App's private key goes to the instance, where only root reads it, to \
+                 remove the runner and to run interrupted jobs again; an App of its own, for these \
+                 repositories alone, limits what it is good for"
+            );
+        }
         let user_data = Bootstrap {
             name: &self.spec.name,
             deadline: self.spec.timeout,
@@ -297,6 +308,7 @@ fn agent_config(
         labels: spec.labels.clone(),
         idle_seconds: spec.idle_timeout.map(|timeout| timeout.as_secs()),
         single: spec.single,
+        pinned: spec.runner_version.is_some(),
         retry: spec.retry,
         forge,
         registration: registration.clone(),

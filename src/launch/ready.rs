@@ -9,13 +9,15 @@ use super::Life;
 use crate::agent;
 use crate::cloud::{Instance, InstanceState};
 use crate::error::{Error, Kind, Result};
-use crate::forge::{Registration, Runner};
+use crate::forge::Registration;
 
 /// How long a cloud may not know an instance that it has just made.
 const BLIND: Duration = Duration::from_secs(60);
 /// How often to ask: often at first, then ever more seldom, to spare the rate limits.
 const FASTEST: Duration = Duration::from_millis(250);
 const SLOWEST: Duration = Duration::from_secs(5);
+/// How many lines of a console are worth showing.
+const SHOWN_LINES: usize = 40;
 /// Failed rounds of asking in a row that are forgiven.
 const FORGIVEN: u32 = 5;
 
@@ -60,12 +62,14 @@ impl Life<'_> {
                             ..seen
                         };
                     }
-                    if let Some(found) = ready(runner, registration)
+                    // A record that is gone may have done its job, or may never have been ready:
+                    // then the end of the instance tells.
+                    if let Some(runner) = runner.filter(|runner| runner.online)
                         && (known || gone)
                     {
                         return Ok(Ready {
                             instance,
-                            runner_id: found,
+                            runner_id: Some(runner.id),
                         });
                     }
                     if gone {
@@ -142,17 +146,12 @@ impl Life<'_> {
 fn shown(console: Result<String>) -> String {
     match console {
         Ok(text) if text.trim().is_empty() => "; the cloud has no output of it".to_owned(),
-        Ok(text) => format!("\nthe instance's last output:\n{}", text.trim_end()),
+        Ok(text) => {
+            let lines: Vec<&str> = text.trim_end().lines().collect();
+            let last = lines.get(lines.len().saturating_sub(SHOWN_LINES)..);
+            let last = last.unwrap_or_default().join("\n");
+            format!("\nthe instance's last output:\n{last}")
+        }
         Err(error) => format!("; its output can't be read: {}", error.chain()),
-    }
-}
-
-/// The runner's id once it is (or was) ready. A just-in-time record is there from the start and
-/// goes with its only job, so one that is missing has done it.
-fn ready(runner: Option<Runner>, registration: &Registration) -> Option<Option<u64>> {
-    match runner {
-        Some(runner) if runner.online => Some(Some(runner.id)),
-        None if registration.jit.is_some() => Some(None),
-        Some(_) | None => None,
     }
 }

@@ -46,6 +46,11 @@ impl Pipeline {
         Self { kind, printer }
     }
 
+    /// Whether we are in a pipeline at all.
+    pub fn is_some(&self) -> bool {
+        !matches!(self.kind, PipelineKind::None)
+    }
+
     /// The printer behind it.
     pub fn printer(&self) -> &Printer {
         &self.printer

@@ -312,6 +312,54 @@ async fn a_killed_launcher_leaves_an_instance_that_ends_by_itself() {
 }
 
 #[tokio::test]
+async fn a_killed_launcher_s_just_in_time_record_goes_with_the_instance() {
+    // The agent is there, and the runner program isn't: the record is removed all the same.
+    let world = world().await;
+    world
+        .sandbox
+        .fault("download:runner", None, FaultKind::Status(404));
+    let running = world.spawn(SINGLE);
+    world
+        .until("the instance runs", || {
+            let live = world.sandbox.ec2().live();
+            live.iter().any(|instance| instance.state == "running")
+        })
+        .await;
+    running.signal(9);
+    assert_eq!(world.done(running).await.code, -9);
+    world.until_clean().await;
+    let unregister = "github:DELETE /repos/{owner}/{repo}/actions/runners/{runner_id}";
+    assert!(!world.host_calls().iter().any(|call| call == unregister));
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn a_shell_that_dies_of_the_signal_takes_the_launch_along() {
+    // A pipeline signals the step's shell, which doesn't pass it on.
+    let mut world = world().await;
+    world.in_github_actions();
+    world
+        .sandbox
+        .fault("download:runner", None, FaultKind::TimeoutBefore);
+    let running = world.spawn_in_shell(MANY);
+    world
+        .until("the instance runs", || {
+            let live = world.sandbox.ec2().live();
+            live.iter().any(|instance| instance.state == "running")
+        })
+        .await;
+    running.signal(15);
+    world
+        .until("the instance is destroyed", || {
+            let calls = world.host_calls();
+            calls.iter().any(|call| call == "ec2:TerminateInstances")
+        })
+        .await;
+    world.done(running).await;
+    world.finish().await;
+}
+
+#[tokio::test]
 async fn an_agent_that_can_t_be_had_ends_the_instance_at_once() {
     let world = world().await;
     world

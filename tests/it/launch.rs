@@ -450,3 +450,47 @@ async fn every_source_of_credentials_works() {
     assert_ne!(done.code, 0, "{}", world.report());
     world.finish().await;
 }
+
+#[tokio::test]
+async fn a_single_runner_that_never_gets_ready_is_no_success() {
+    let world = World::new().await;
+    world
+        .sandbox
+        .fault("runner:session", None, sandbox::FaultKind::Denied);
+    let done = world.launch(&["--single", "--timeout=20"]).await;
+    assert_eq!(done.code, 5, "{}", world.report());
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn a_short_job_that_is_over_before_anyone_looks_is_a_success() {
+    let world = World::new().await;
+    // The launcher's eyes are slow.
+    let find = "host:github:GET /repos/{owner}/{repo}/actions/runners/{runner_id}";
+    world.sandbox.fault(
+        find,
+        Some(2),
+        sandbox::FaultKind::Slow(Duration::from_millis(1800)),
+    );
+    world.sandbox.fault(
+        find,
+        Some(3),
+        sandbox::FaultKind::Slow(Duration::from_millis(1800)),
+    );
+    let run = world.sandbox.github().queue_run(
+        "octo/repo",
+        "j",
+        &["short"],
+        JobScript::Sleep(Duration::ZERO),
+    );
+    let done = world.launch(&["--single", "--labels=short"]).await;
+    assert_eq!(done.code, 0, "{}", world.report());
+    let run = world.sandbox.github().run(run).unwrap();
+    assert_eq!(
+        run.conclusion.as_deref(),
+        Some("success"),
+        "{}",
+        world.report()
+    );
+    world.finish().await;
+}

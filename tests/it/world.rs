@@ -89,8 +89,23 @@ impl World {
 
     /// Starts the program.
     pub(crate) fn spawn(&self, args: &[&str]) -> Running {
-        let mut child = Command::new(program())
-            .args(args)
+        let mut command = Command::new(program());
+        command.args(args);
+        self.start(command)
+    }
+
+    /// Starts the program as a step of a workflow does, below a shell.
+    pub(crate) fn spawn_in_shell(&self, args: &[&str]) -> Running {
+        let mut command = Command::new("sh");
+        command
+            .args(["-e", "-c", "\"$@\"; echo done", "sh"])
+            .arg(program())
+            .args(args);
+        self.start(command)
+    }
+
+    fn start(&self, mut command: Command) -> Running {
+        let mut child = command
             .env_clear()
             .envs(self.env.iter().cloned())
             .env("PWD", self.folder.path())

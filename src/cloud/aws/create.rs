@@ -320,6 +320,7 @@ mod tests {
             code: code.into(),
             message: "words".into(),
             encoded: None,
+            failed: false,
         }
     }
 

@@ -12,9 +12,6 @@ use super::xml::{Nothing, Set, filled};
 use crate::cloud::{Instance, InstanceRef, InstanceState, TAG_LAUNCH, TAG_OWNER};
 use crate::error::{Error, Result};
 
-/// How many lines of a console are worth showing.
-const CONSOLE_LINES: usize = 40;
-
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Answer {
@@ -249,15 +246,12 @@ pub(super) async fn console(client: &Client, instance: &InstanceRef) -> Result<O
     }
 }
 
-/// The end of a console, without what terminals eat.
+/// A console as text, without what terminals eat.
 fn decoded(output: &str) -> Option<String> {
     let packed: String = output.split_ascii_whitespace().collect();
     let bytes = BASE64_STANDARD.decode(packed).ok()?;
     let text = String::from_utf8_lossy(&bytes).replace('\r', "");
     let lines: Vec<String> = text.lines().map(without_escapes).collect();
-    let lines = lines
-        .get(lines.len().saturating_sub(CONSOLE_LINES)..)
-        .unwrap_or_default();
     let text = lines.join("\n");
     (!text.trim().is_empty()).then_some(text)
 }
@@ -413,16 +407,12 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_console_is_shown_from_its_end_and_without_colours() {
-        let text: String = (1..=100)
+    fn a_console_is_text_without_colours() {
+        let text: String = (1..=3)
             .map(|n| format!("\u{1b}[1;32mline\u{1b}[0m {n}\r\n"))
             .collect();
         let shown = decoded(&BASE64_STANDARD.encode(text)).unwrap();
-        assert_eq!(shown.lines().count(), CONSOLE_LINES);
-        assert!(
-            shown.starts_with("line 61\n") && shown.ends_with("line 100"),
-            "{shown}"
-        );
+        assert_eq!(shown, "line 1\nline 2\nline 3");
         assert_eq!(decoded(""), None);
         assert_eq!(decoded("not base64!"), None);
     }

@@ -18,6 +18,8 @@ pub(super) struct Refusal {
     pub(super) message: String,
     /// The encoded account of a denial, which `sts:DecodeAuthorizationMessage` can read.
     pub(super) encoded: Option<String>,
+    /// Whether the service itself failed, and may have done it all the same.
+    pub(super) failed: bool,
 }
 
 impl fmt::Display for Refusal {
@@ -159,6 +161,7 @@ impl Refusal {
                 code: reply.status.to_string(),
                 message: String::new(),
                 encoded: None,
+                failed: reply.status.is_server_error(),
             };
         };
         let (message, encoded) = match said.message.split_once(ENCODED) {
@@ -181,6 +184,7 @@ impl Refusal {
                 .to_owned(),
             message,
             encoded,
+            failed: reply.status.is_server_error(),
         }
     }
 
@@ -192,9 +196,8 @@ impl Refusal {
     pub(super) fn during(self, doing: impl Into<String>) -> Error {
         let meaning = self.meaning();
         let hint = self.hint();
-        // A body that isn't EC2's own, or a failure inside EC2, says nothing about what was done.
-        let certain =
-            meaning != Meaning::Later && !self.code.starts_with(|c: char| c.is_ascii_digit());
+        // A failure inside the service says nothing about what was done, but for want of capacity.
+        let certain = !self.failed || matches!(meaning, Meaning::ZoneCapacity | Meaning::Quota);
         let mut error = Error::new(meaning.kind(), doing).caused_by(self);
         if certain {
             error = error.refused();

@@ -155,6 +155,9 @@ pub(super) fn start(url: &str, enrolment: &Enrolment<'_>, registration: &Registr
     if enrolment.single {
         args.push("--ephemeral".to_owned());
     }
+    if enrolment.pinned {
+        args.push("--disableupdate".to_owned());
+    }
     Start {
         setup: Some(Command {
             program: "config.sh".to_owned(),
@@ -281,6 +284,7 @@ mod tests {
             labels: &["a".into(), "b".into()],
             single: false,
             arch: None,
+            pinned: true,
         };
         let registration = Registration {
             runner_id: None,
@@ -292,5 +296,6 @@ mod tests {
         assert!(!setup.args.iter().any(|arg| arg.contains("TOKENTOKEN")));
         assert_eq!(setup.env[0].0, "ACTIONS_RUNNER_INPUT_TOKEN");
         assert!(setup.args.join(" ").contains("--labels a,b"));
+        assert!(setup.args.contains(&"--disableupdate".to_owned()));
     }
 }

@@ -32,6 +32,7 @@ struct RunPage {
 
 #[derive(Deserialize)]
 struct JobPage {
+    total_count: usize,
     jobs: Vec<Job>,
 }
 
@@ -95,16 +96,26 @@ fn serves(target: &Target, repository: &str) -> bool {
 /// Whether one of a run's jobs has, or had, this runner.
 /// <https://docs.github.com/en/rest/actions/workflow-jobs#list-jobs-for-a-workflow-run>
 async fn holds(github: &GitHub, repository: &str, id: u64, runner: &str) -> Result<bool> {
-    let route = format!("/repos/{repository}/actions/runs/{id}/jobs?filter=latest&per_page=100");
-    let answer = github.call(Method::GET, &route, None, true).await?;
-    if answer.status == StatusCode::NOT_FOUND {
-        return Ok(false);
+    let mut seen = 0;
+    for page in 1.. {
+        let route = format!(
+            "/repos/{repository}/actions/runs/{id}/jobs?filter=latest&per_page=100&page={page}"
+        );
+        let answer = github.call(Method::GET, &route, None, true).await?;
+        if answer.status == StatusCode::NOT_FOUND {
+            return Ok(false);
+        }
+        let page: JobPage = github.read("looking for the interrupted job", answer)?;
+        let ours = |job: &Job| job.runner_name.as_deref() == Some(runner);
+        if page.jobs.iter().any(ours) {
+            return Ok(true);
+        }
+        seen += page.jobs.len();
+        if page.jobs.is_empty() || seen >= page.total_count {
+            break;
+        }
     }
-    let page: JobPage = github.read("looking for the interrupted job", answer)?;
-    Ok(page
-        .jobs
-        .iter()
-        .any(|job| job.runner_name.as_deref() == Some(runner)))
+    Ok(false)
 }
 
 /// Only runs in progress can hold the job, and the newest are the likeliest.

@@ -1,26 +1,30 @@
 //! The sandbox as a program: runs the real binary against the fakes and shows everything.
 //!
-//! `cargo run -p sandbox -- launch --cloud=aws --labels=gpu --single`
+//! `cargo run -p sandbox -- launch --cloud=aws --labels=gpu --single`; or measures it:
+//! `cargo run --release -p sandbox -- bench`
 
 mod arguments;
+mod bench;
+mod program;
 mod show;
 mod story;
 
 use std::io;
-use std::path::{Path, PathBuf};
-use std::process::{ExitCode, Stdio};
+use std::path::Path;
+use std::process::ExitCode;
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use sandbox::{Config, Event, GitHub, JobScript, Sandbox};
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
-use tokio::process::{Child, Command};
+use tokio::process::Child;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::{Instant, sleep_until};
 
-use arguments::{Arguments, HELP};
+use arguments::{Arguments, Asked, HELP};
+use program::Profile;
 use show::Timeline;
 use story::Story;
 
@@ -37,20 +41,20 @@ sleep 1
 echo "Bye"
 "#;
 
-#[tokio::main]
-async fn main() -> ExitCode {
-    let arguments = match Arguments::read(std::env::args().skip(1)) {
-        Ok(Some(arguments)) => arguments,
-        Ok(None) => {
+fn main() -> ExitCode {
+    let outcome = match Asked::read(std::env::args().skip(1)) {
+        Ok(Asked::Help) => {
             show::plain(HELP);
-            return ExitCode::SUCCESS;
+            Ok(0)
         }
+        Ok(Asked::Launch(arguments)) => in_runtime(run(&arguments)),
+        Ok(Asked::Bench(options)) => in_runtime(bench::run(&options)),
         Err(complaint) => {
             show::complain(&complaint);
-            return ExitCode::from(2);
+            Ok(2)
         }
     };
-    match run(&arguments).await {
+    match outcome {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             show::complain(&error.to_string());
@@ -59,9 +63,19 @@ async fn main() -> ExitCode {
     }
 }
 
-/// The whole show; the answer is the exit code.
+fn in_runtime(work: impl Future<Output = io::Result<u8>>) -> io::Result<u8> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
+    let outcome = runtime.block_on(work);
+    // A thread that still waits for a process needn't be waited for.
+    runtime.shutdown_background();
+    outcome
+}
+
+/// The whole show of a launch; the answer is the exit code.
 async fn run(arguments: &Arguments) -> io::Result<u8> {
-    let binary = build().await?;
+    let binary = program::build(Profile::Own).await?;
     let (sink, events) = unbounded_channel();
     let mut config = Config::new(&binary);
     config.latency = arguments.latency;
@@ -189,30 +203,15 @@ fn queue(github: &GitHub, timeline: &mut Timeline) {
     github.queue_run(&repository, "demo", &labels, JobScript::Shell(JOB.into()));
 }
 
-/// Starts the real binary with the fakes' environment, and no variable that might be a real
-/// credential.
+/// Starts the real binary with the fakes' environment.
 fn start(
     binary: &Path,
     arguments: &Arguments,
     sandbox: &Sandbox,
     lines: &UnboundedSender<String>,
 ) -> io::Result<Child> {
-    let harmless = |name: &str| {
-        ["PATH", "TERM", "LANG", "TMPDIR", "RUST_BACKTRACE"].contains(&name)
-            || name.starts_with("LC_")
-    };
-    let mut command = Command::new(binary);
-    command
-        .args(&arguments.program)
-        .env_clear()
-        .envs(environment().filter(|(name, _)| harmless(name)))
-        .envs(sandbox.env())
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        // The terminal's Ctrl-C comes to us; we pass it on.
-        .process_group(0)
-        .kill_on_drop(true);
+    let mut command = program::command(binary, sandbox.env());
+    command.args(&arguments.program);
     let mut child = command.spawn()?;
     if let Some(output) = child.stdout.take() {
         read_lines(output, lines.clone());
@@ -232,39 +231,4 @@ fn read_lines(output: impl AsyncRead + Unpin + Send + 'static, lines: UnboundedS
             }
         }
     });
-}
-
-/// The variables that are text.
-fn environment() -> impl Iterator<Item = (String, String)> {
-    std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-}
-
-/// Makes sure that the real binary is there and current, beside this one.
-async fn build() -> io::Result<PathBuf> {
-    let own = std::env::current_exe()?;
-    let folder = own.parent().unwrap_or(Path::new("."));
-    let binary = folder.join("runner-launch");
-    let cargo = environment().find(|(name, _)| name == "CARGO");
-    if cargo.is_none() && binary.exists() {
-        return Ok(binary);
-    }
-    let cargo = cargo.map_or_else(|| "cargo".into(), |(_, path)| path);
-    let mut command = Command::new(cargo);
-    command.args([
-        "build",
-        "--quiet",
-        "--package",
-        "runner-launch",
-        "--bin",
-        "runner-launch",
-    ]);
-    let profile = folder.file_name().and_then(|name| name.to_str());
-    if let Some(profile) = profile.filter(|profile| *profile != "debug") {
-        command.args(["--profile", profile]);
-    }
-    match command.status().await?.success() && binary.exists() {
-        true => Ok(binary),
-        false => Err(io::Error::other("building runner-launch failed")),
-    }
 }

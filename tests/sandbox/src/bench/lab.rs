@@ -55,6 +55,8 @@ pub(crate) struct Life {
     /// was ready.
     pub(crate) launcher_memory: Option<f64>,
     pub(crate) agent_memory: Option<f64>,
+    /// What the sandbox took to answer at once while the instance lived.
+    pub(crate) answer: Duration,
     /// When the instance was up, and when its runner was online.
     pub(crate) up: Instant,
     pub(crate) online: Instant,
@@ -167,6 +169,7 @@ impl Lab {
         let launcher_memory = memory::peak(&self.binary, &LAUNCH, env).await?;
         // The launcher ends well when the runner is ready; now it waits for a job, in vain.
         let agent_memory = self.agent().and_then(memory::peak_so_far);
+        let answer = self.answer().await?;
         let start = Instant::now();
         while !(self.sandbox.ec2().live().is_empty() && self.sandbox.github().runners().is_empty())
         {
@@ -185,6 +188,7 @@ impl Lab {
         Ok(Life {
             launcher_memory,
             agent_memory,
+            answer,
             up: at(
                 "instance's start",
                 |event| matches!(event, Event::Instance { state, .. } if state == "running"),

@@ -207,10 +207,6 @@ async fn lives(binary: &Path, runs: usize, version_memory: Option<f64>) -> io::R
     for run in 0..runs {
         alone.push(milliseconds(stand_in.start(&format!("alone-{run}")).await?));
     }
-    let mut answers = Vec::new();
-    for _ in 0..runs {
-        answers.push(milliseconds(lab.answer().await?));
-    }
     lab.close().await;
     let times = |time: &dyn Fn(&Life) -> Option<Duration>| -> Vec<f64> {
         lives.iter().filter_map(time).map(milliseconds).collect()
@@ -220,6 +216,7 @@ async fn lives(binary: &Path, runs: usize, version_memory: Option<f64>) -> io::R
         Row::new(name, Unit::Milliseconds, times)
     };
     let cost = times(&|life| Some(life.cost()));
+    let answers = times(&|life| Some(life.answer));
     table::section(
         "From \"instance up\" to \"runner ready\", without the downloads",
         &[

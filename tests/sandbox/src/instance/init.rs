@@ -308,8 +308,8 @@ impl Machine {
                 ),
             );
         }
-        let child = match self.spawn(&unit.exec_start, &unit.environment) {
-            Ok(child) => child,
+        let (child, main) = match self.spawn(&unit.exec_start, &unit.environment) {
+            Ok(started) => started,
             Err(error) => {
                 let program = unit.exec_start.first().cloned().unwrap_or_default();
                 self.console.say(&format!(
@@ -321,7 +321,6 @@ impl Machine {
                 );
             }
         };
-        let main = child.id().map_or(0, |pid| pid as i32);
         let (stop, stop_seen) = watch::channel(false);
         let (done_sender, done) = watch::channel(false);
         let service = Service {
@@ -418,21 +417,20 @@ impl Machine {
         environment: &[(String, String)],
         limit: Duration,
     ) -> bool {
-        let Ok(mut child) = self.spawn(words, environment) else {
+        let Ok((mut child, pid)) = self.spawn(words, environment) else {
             return false;
         };
-        let pid = child.id().map_or(0, |pid| pid as i32);
         let status = tokio::time::timeout(limit, child.wait()).await;
         self.kill_group(pid).await;
         matches!(status, Ok(Ok(status)) if status.success())
     }
 
-    /// Starts a process of the instance as the leader of its own group.
-    pub(super) fn spawn(
+    /// Starts a process of the instance as the leader of its own group; the answer is with its id.
+    fn spawn(
         &self,
         words: &[String],
         environment: &[(String, String)],
-    ) -> io::Result<Child> {
+    ) -> io::Result<(Child, i32)> {
         let (program, arguments) = words
             .split_first()
             .ok_or_else(|| io::Error::other("no command"))?;
@@ -458,8 +456,8 @@ impl Machine {
                 return;
             }
             match self.spawn(&words, &[]) {
-                Ok(child) => {
-                    units.user_data = child.id().map(|pid| pid as i32);
+                Ok((child, pid)) => {
+                    units.user_data = Some(pid);
                     Some(child)
                 }
                 Err(error) => {

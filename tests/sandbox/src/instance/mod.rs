@@ -190,7 +190,7 @@ impl Machine {
         self.forbid_starts();
         watch::close_instance(&self.sandbox, &self.id);
         let machine = self.clone();
-        let kill = move || reap::kill_members(&machine.sandbox, Some(&machine.id));
+        let kill = move || reap::kill_members(&machine.sandbox, &machine.id);
         // Only a runtime that is going away could fail this.
         let _ = tokio::task::spawn_blocking(kill).await;
         for task in lock(&self.tasks).drain(..) {

@@ -88,8 +88,10 @@ pub(super) struct Socket {
 
 /// The socket whose own address is `local`.
 pub(super) fn socket(local: SocketAddr) -> Option<Socket> {
-    ["/proc/net/tcp", "/proc/net/tcp6"]
-        .iter()
+    // The tables change while they are read, and a line may be missed.
+    const TRIES: usize = 4;
+    std::iter::repeat_n(["/proc/net/tcp", "/proc/net/tcp6"], TRIES)
+        .flatten()
         .find_map(|table| find_socket(&fs::read_to_string(table).ok()?, local))
 }
 

@@ -45,7 +45,8 @@ fn watchdog(sandbox: &Path) -> io::Result<Child> {
 /// Ends every process of the sandbox, and the watch over it. Blocks until they are gone.
 pub(crate) fn kill_all(sandbox: &Path) {
     watch::close(sandbox);
-    kill_members(sandbox, None);
+    kill_until_none(|| watch::members(sandbox, None));
+    kill_until_none(|| watch::all_members(sandbox));
     if let Some(mut watchdog) = watch::end(sandbox) {
         // It only waits, as long as it has its standard input.
         let _ = watchdog.kill();
@@ -53,10 +54,14 @@ pub(crate) fn kill_all(sandbox: &Path) {
     }
 }
 
-/// Ends every process of one instance, or of the whole sandbox. Blocks until they are gone.
-pub(super) fn kill_members(sandbox: &Path, instance: Option<&str>) {
+/// Ends every process of one instance. Blocks until they are gone.
+pub(super) fn kill_members(sandbox: &Path, instance: &str) {
+    kill_until_none(|| watch::members(sandbox, Some(instance)));
+}
+
+fn kill_until_none(members: impl Fn() -> Vec<watch::Member>) {
     for _ in 0..ROUNDS {
-        let members = watch::members(sandbox, instance);
+        let members = members();
         if members.is_empty() {
             return;
         }

@@ -17,8 +17,10 @@ use crate::calls::lock;
 
 /// How often the process table is looked at.
 const INTERVAL: Duration = Duration::from_millis(20);
-/// How long a new process may still become another one (by `exec`).
+/// How long a new process is looked at every time: it may still become another one (by `exec`).
 const YOUTH: Duration = Duration::from_millis(500);
+/// How often an older member is looked at.
+const AGED_INTERVAL: Duration = Duration::from_millis(200);
 /// The folder in a sandbox's folder that holds a folder per instance.
 pub(crate) const INSTANCES: &str = "instances";
 
@@ -36,7 +38,9 @@ pub(super) struct Place {
 struct Known {
     started: u64,
     first_parent: i32,
-    seen: Instant,
+    /// When it was looked at for the first time, and for the last.
+    first_look: Instant,
+    last_look: Instant,
     place: Option<Place>,
     /// The process that the sandbox itself started and this one descends from: what a control
     /// group is on a real machine.
@@ -134,7 +138,7 @@ pub(super) fn spawn(
     sandbox: &Path,
     instance: &str,
     command: &mut tokio::process::Command,
-) -> io::Result<tokio::process::Child> {
+) -> io::Result<(tokio::process::Child, i32)> {
     let mut guard = watch();
     let watch = guard.get_or_insert_default();
     let open = |tree: &&Tree| !tree.closed && !tree.closed_instances.contains(instance);
@@ -147,23 +151,28 @@ pub(super) fn spawn(
     };
     // Under the lock: what starts before the instance closes is seen when it is searched.
     let child = command.spawn()?;
-    if let Some(stat) = child.id().and_then(|pid| procfs::stat(pid as i32)) {
-        // It may be gone before the next look, and the kernel may not show its arguments yet.
-        if let Some(tree) = watch.trees.get_mut(sandbox) {
-            tree.arguments.insert(words_of(command.as_std()));
-        }
+    let pid = child
+        .id()
+        .and_then(|pid| i32::try_from(pid).ok())
+        .ok_or_else(|| io::Error::other("a process without an id"))?;
+    // It may be gone before the next look, and the kernel may not show its arguments yet.
+    if let Some(tree) = watch.trees.get_mut(sandbox) {
+        tree.arguments.insert(words_of(command.as_std()));
+    }
+    if let Some(stat) = procfs::stat(pid) {
         watch.known.insert(
-            stat.pid,
+            pid,
             Known {
                 started: stat.started,
                 first_parent: stat.parent,
-                seen: Instant::now(),
+                first_look: Instant::now(),
+                last_look: Instant::now(),
                 place: Some(place),
-                leader: Some(stat.pid),
+                leader: Some(pid),
             },
         );
     }
-    Ok(child)
+    Ok((child, pid))
 }
 
 /// A command's words, joined by spaces.
@@ -182,13 +191,22 @@ pub(super) fn user(sandbox: &Path, instance: &str, uid: u32) {
     }
 }
 
-/// The live processes of a sandbox, or of one of its instances, after a thorough look.
+/// The live processes of a sandbox, or of one of its instances.
 pub(super) fn members(sandbox: &Path, instance: Option<&str>) -> Vec<Member> {
+    find_members(sandbox, instance, false)
+}
+
+/// All live processes of a sandbox, after a look at every process there is.
+pub(super) fn all_members(sandbox: &Path) -> Vec<Member> {
+    find_members(sandbox, None, true)
+}
+
+fn find_members(sandbox: &Path, instance: Option<&str>, thoroughly: bool) -> Vec<Member> {
     let mut guard = watch();
     let Some(watch) = guard.as_mut() else {
         return Vec::new();
     };
-    watch.look(true);
+    watch.look(thoroughly);
     let mut members: Vec<Member> = watch
         .known
         .iter()
@@ -199,7 +217,8 @@ pub(super) fn members(sandbox: &Path, instance: Option<&str>) -> Vec<Member> {
             {
                 return None;
             }
-            let stat = procfs::stat(*pid).filter(|stat| !stat.is_zombie())?;
+            let stat = procfs::stat(*pid)
+                .filter(|stat| stat.started == known.started && !stat.is_zombie())?;
             Some(Member {
                 stat,
                 instance: place.instance.clone(),
@@ -228,22 +247,26 @@ pub(crate) fn argument_lists(sandbox: &Path) -> Vec<String> {
 /// The instance whose process is at the other end of a connection from `peer`.
 pub(super) fn instance_behind(peer: std::net::SocketAddr) -> Option<Arc<str>> {
     let socket = procfs::socket(peer)?;
-    let mut guard = watch();
-    let watch = guard.as_mut()?;
-    watch.look(false);
-    let holder = watch
-        .known
-        .iter()
-        .filter_map(|(pid, known)| Some((*pid, known.place.as_ref()?.instance.as_ref()?)))
-        .find(|(pid, _)| procfs::holds_socket(*pid, socket.inode))
-        .map(|(_, instance)| instance.clone());
-    // A process of another user hides its files from a root without CAP_SYS_PTRACE.
-    holder.or_else(|| {
-        watch
-            .trees
-            .values()
-            .find_map(|tree| tree.users.get(&socket.uid).cloned())
-    })
+    let mut candidates = Vec::new();
+    let user = {
+        let mut guard = watch();
+        let watch = guard.as_mut()?;
+        watch.look(false);
+        for (pid, known) in &watch.known {
+            if let Some(place) = &known.place {
+                candidates.push((known.started, *pid, place.instance.clone()));
+            }
+        }
+        let mut trees = watch.trees.values();
+        trees.find_map(|tree| tree.users.get(&socket.uid).cloned())
+    };
+    // Callers are mostly young.
+    candidates.sort_by_key(|(started, _, _)| std::cmp::Reverse(*started));
+    candidates
+        .into_iter()
+        .find(|(_, pid, _)| procfs::holds_socket(*pid, socket.inode))
+        // A process of another user hides its files from a root without CAP_SYS_PTRACE.
+        .map_or(user, |(_, _, instance)| instance)
 }
 
 fn run() {
@@ -261,30 +284,41 @@ fn run() {
 }
 
 impl Watch {
-    /// Looks at new and young processes and at members, or, `thoroughly`, at all.
+    /// Looks at new and young processes and now and then at older members, or, `thoroughly`, at
+    /// all.
     fn look(&mut self, thoroughly: bool) {
         let own = std::process::id() as i32;
+        let now = Instant::now();
         let mut pids = procfs::pids();
-        // A parent comes before its children, mostly.
+        // A parent comes before its children, except where the numbers begin anew.
         pids.sort_unstable();
-        let mut alive = BTreeSet::new();
-        for pid in pids.into_iter().filter(|pid| *pid != own) {
-            alive.insert(pid);
-            let settled = self
-                .known
-                .get(&pid)
-                .is_some_and(|known| known.place.is_none() && known.seen.elapsed() > YOUTH);
-            if settled && !thoroughly {
-                continue;
-            }
-            if let Some(stat) = procfs::stat(pid) {
-                self.place(stat, own);
+        for pid in pids.iter().copied().filter(|pid| *pid != own) {
+            let is_due = self.known.get(&pid).is_none_or(|known| {
+                now - known.first_look < YOUTH
+                    || (known.place.is_some() && now - known.last_look > AGED_INTERVAL)
+            });
+            if (is_due || thoroughly)
+                && let Some(stat) = procfs::stat(pid)
+            {
+                self.place(stat, own, now);
             }
         }
-        self.known.retain(|pid, _| alive.contains(pid));
+        let is_new_stranger = |known: &Known| known.first_look == now && known.place.is_none();
+        let strangers: Vec<i32> = self
+            .known
+            .iter()
+            .filter(|(_, known)| is_new_stranger(known))
+            .map(|(pid, _)| *pid)
+            .collect();
+        for stat in strangers.into_iter().filter_map(procfs::stat) {
+            self.place(stat, own, now);
+        }
+        self.known.retain(|pid, _| pids.binary_search(pid).is_ok());
         for (pid, known) in &self.known {
             let Some(place) = &known.place else { continue };
-            if let Some(tree) = self.trees.get_mut(&*place.sandbox) {
+            if known.last_look == now
+                && let Some(tree) = self.trees.get_mut(&*place.sandbox)
+            {
                 let arguments = procfs::argv(*pid).join(" ");
                 if !arguments.is_empty() {
                     tree.arguments.insert(arguments);
@@ -294,13 +328,13 @@ impl Watch {
     }
 
     /// Finds out where a process belongs, and buries it when it is a dead orphan.
-    fn place(&mut self, stat: Stat, own: i32) {
+    fn place(&mut self, stat: Stat, own: i32, now: Instant) {
         let known = self
             .known
             .get(&stat.pid)
             .filter(|known| known.started == stat.started);
         let first_parent = known.map_or(stat.parent, |known| known.first_parent);
-        let seen = known.map_or_else(Instant::now, |known| known.seen);
+        let first_look = known.map_or(now, |known| known.first_look);
         let before = known.and_then(|known| known.place.clone());
         let leader = known
             .and_then(|known| known.leader)
@@ -329,7 +363,8 @@ impl Watch {
             Known {
                 started: stat.started,
                 first_parent,
-                seen,
+                first_look,
+                last_look: now,
                 place,
                 leader,
             },
