@@ -117,12 +117,10 @@ async fn one(args: Args, call: &str, trouble: &Trouble) {
                 "{context}: {}",
                 world.report()
             );
-            println!("{context}: code {}", done.code);
             return world.finish().await;
         }
     }
     let done = world.run(args).await;
-    println!("{context}: code {}", done.code);
     if let Trouble::Once(FaultKind::Status(_) | FaultKind::Throttled | FaultKind::CutAfter) =
         trouble
     {

@@ -5,6 +5,10 @@
     clippy::expect_used,
     reason = "a test that can't go on has failed"
 )]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a test hands the machine's search path to the programs it starts"
+)]
 
 mod agent;
 mod closed;

@@ -42,8 +42,6 @@ pub(crate) struct Request {
     pub(crate) parts: Parts,
     /// The body.
     pub(crate) body: Bytes,
-    /// Who sent it.
-    pub(crate) caller: Caller,
     gone: watch::Receiver<bool>,
 }
 
@@ -197,12 +195,7 @@ async fn call(
     let (parts, body) = request.into_parts();
     let body = body.collect().await.map_err(|_| Cut)?.to_bytes();
     let (gone_tx, gone) = watch::channel(false);
-    let request = Request {
-        parts,
-        body,
-        caller: caller.clone(),
-        gone,
-    };
+    let request = Request { parts, body, gone };
     let name = service.classify(&request);
     let verdict = lock(&wire.rules).judge(&name, &caller);
     let index = wire.begin(

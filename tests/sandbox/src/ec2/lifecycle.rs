@@ -1,5 +1,6 @@
 //! The life of one instance, from `pending` to `terminated`.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use jiff::SignedDuration;
@@ -29,11 +30,20 @@ pub(crate) enum Order {
 /// Runs an instance. One task per instance; it alone changes the phase, except that
 /// TerminateInstances itself marks it as shutting down.
 pub(crate) async fn live(world: Arc<World>, id: String, mut orders: UnboundedReceiver<Order>) {
-    tokio::select! {
-        () = tokio::time::sleep(world.config.boot_delay) => {}
-        () = leave_pending(&mut orders) => {
-            world.end(&id, None);
-            return;
+    let mut early = VecDeque::new();
+    let delay = tokio::time::sleep(world.config.boot_delay);
+    tokio::pin!(delay);
+    loop {
+        tokio::select! {
+            () = &mut delay => break,
+            order = orders.recv() => match order {
+                // For the machine, once it is there.
+                Some(order @ (Order::Interrupt | Order::PowerButton)) => early.push_back(order),
+                Some(Order::Terminate | Order::Destroy) | None => {
+                    world.end(&id, None);
+                    return;
+                }
+            }
         }
     }
     let Ok((machine, metadata)) = boot(&world, &id).await else {
@@ -53,9 +63,12 @@ pub(crate) async fn live(world: Arc<World>, id: String, mut orders: UnboundedRec
         world.enter(&id, Phase::Running, None);
     }
     loop {
-        let order = tokio::select! {
-            () = machine.off() => None,
-            order = orders.recv() => Some(order.unwrap_or(Order::Destroy)),
+        let order = match early.pop_front() {
+            Some(order) => Some(order),
+            None => tokio::select! {
+                () = machine.off() => None,
+                order = orders.recv() => Some(order.unwrap_or(Order::Destroy)),
+            },
         };
         match order {
             None => break,
@@ -94,7 +107,11 @@ pub(crate) async fn live(world: Arc<World>, id: String, mut orders: UnboundedRec
         world.enter(&id, Phase::Stopping, Some(Reason::GUEST));
         tokio::time::sleep(world.config.shutdown_delay).await;
         world.enter(&id, Phase::Stopped, Some(Reason::GUEST));
-        leave_pending(&mut orders).await;
+        while let Some(order) = orders.recv().await {
+            if matches!(order, Order::Terminate | Order::Destroy) {
+                break;
+            }
+        }
         world.end(&id, None);
         return;
     }
@@ -103,15 +120,6 @@ pub(crate) async fn live(world: Arc<World>, id: String, mut orders: UnboundedRec
     }
     tokio::time::sleep(world.config.shutdown_delay).await;
     world.end(&id, None);
-}
-
-/// Waits for an order that ends an instance without a machine.
-async fn leave_pending(orders: &mut UnboundedReceiver<Order>) {
-    while let Some(order) = orders.recv().await {
-        if matches!(order, Order::Terminate | Order::Destroy) {
-            return;
-        }
-    }
 }
 
 /// Switches the machine on, with its metadata service.
@@ -129,17 +137,15 @@ async fn boot(world: &Arc<World>, id: &str) -> std::io::Result<(Machine, Instanc
         .find(|candidate| candidate.id == image)
         .ok_or_else(gone)?
         .distribution;
-    let machine = Machine::boot(
-        &Parts {
-            sandbox: &world.folder,
-            id,
-            distribution,
-            docker_installed: world.config.docker_installed,
-            user_data: &user_data,
-            metadata: &metadata.url(),
-        },
-        world.wire.clone(),
-    )?;
+    let parts = Parts {
+        sandbox: world.folder.clone(),
+        id: id.into(),
+        distribution,
+        docker_installed: world.config.docker_installed,
+        user_data,
+        metadata: metadata.url(),
+    };
+    let machine = Machine::boot(parts, world.wire.clone()).await?;
     Ok((machine, metadata))
 }
 

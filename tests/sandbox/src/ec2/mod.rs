@@ -61,7 +61,8 @@ pub(crate) struct World {
 
 impl Ec2 {
     pub(crate) async fn start(wire: Arc<Wire>, config: &Config, folder: &Path) -> io::Result<Self> {
-        instance::install_shims(folder, config.docker_installed)?;
+        let shims = (folder.to_owned(), config.docker_installed);
+        tokio::task::spawn_blocking(move || instance::install_shims(&shims.0, shims.1)).await??;
         let accounts = Arc::new(Accounts::new(wire.clone()));
         let world = Arc::new(World {
             wire: wire.clone(),

@@ -212,7 +212,7 @@ pub(super) fn search_path(sandbox: &Path, folder: &Path, docker_installed: bool)
 /// script.
 pub(super) fn make(
     folder: &Path,
-    parts: &Parts<'_>,
+    parts: &Parts,
     user: Option<(u32, u32)>,
 ) -> io::Result<Option<Vec<String>>> {
     let root = folder.join("root");
@@ -286,7 +286,7 @@ pub(super) fn make(
         ),
     )?;
     fs::write(root.join("etc/hostname"), format!("{}\n", parts.id))?;
-    user_data(&root, parts.user_data)
+    user_data(&root, &parts.user_data)
 }
 
 /// Puts the user data where cloud-init puts it.

@@ -74,19 +74,19 @@ fn describe(members: Vec<watch::Member>) -> Vec<Process> {
 
 /// What a machine is made from.
 #[derive(Debug)]
-pub(crate) struct Parts<'a> {
+pub(crate) struct Parts {
     /// The sandbox's folder.
-    pub(crate) sandbox: &'a Path,
+    pub(crate) sandbox: PathBuf,
     /// The instance's id.
-    pub(crate) id: &'a str,
+    pub(crate) id: String,
     /// What the image holds.
     pub(crate) distribution: Distribution,
     /// Whether the image brings Docker and git.
     pub(crate) docker_installed: bool,
     /// As given to RunInstances, decoded from Base64.
-    pub(crate) user_data: &'a [u8],
+    pub(crate) user_data: Vec<u8>,
     /// Where its metadata service is.
-    pub(crate) metadata: &'a str,
+    pub(crate) metadata: String,
 }
 
 /// A machine that is on, or was.
@@ -117,32 +117,33 @@ impl Deref for Machine {
 
 impl Machine {
     /// Makes the disk and starts the machine; its user data runs from now on.
-    pub(crate) fn boot(parts: &Parts<'_>, wire: Arc<Wire>) -> io::Result<Machine> {
-        let folder = parts.sandbox.join(watch::INSTANCES).join(parts.id);
+    pub(crate) async fn boot(parts: Parts, wire: Arc<Wire>) -> io::Result<Machine> {
+        let folder = parts.sandbox.join(watch::INSTANCES).join(&parts.id);
         let user = job_user();
-        let script = disk::make(&folder, parts, user)?;
         if let Some((uid, _)) = user {
-            watch::user(parts.sandbox, parts.id, uid);
+            watch::user(&parts.sandbox, &parts.id, uid);
         }
+        let (parts, folder, script) = tokio::task::spawn_blocking(move || {
+            let script = disk::make(&folder, &parts, user)?;
+            Ok::<_, io::Error>((parts, folder, script))
+        })
+        .await??;
         let root = folder.join("root");
-        let console = Arc::new(Console::new(parts.id, wire));
+        let console = Arc::new(Console::new(&parts.id, wire));
         let (reader, console_rest) = console.open(&root.join("dev/console"))?;
         let doorbell = pipe::OpenOptions::new()
             .read_write(true)
             .open_receiver(folder.join("init/doorbell"))?;
-        let path = disk::search_path(parts.sandbox, &folder, parts.docker_installed);
+        let path = disk::search_path(&parts.sandbox, &folder, parts.docker_installed);
         let environment = [
             ("RUNNER_LAUNCH_ROOT", root.display().to_string()),
-            (
-                "AWS_EC2_METADATA_SERVICE_ENDPOINT",
-                parts.metadata.to_owned(),
-            ),
+            ("AWS_EC2_METADATA_SERVICE_ENDPOINT", parts.metadata),
             ("HOME", root.join("root").display().to_string()),
             ("PATH", path),
         ];
         let machine = Machine(Arc::new(Inner {
-            id: parts.id.into(),
-            sandbox: parts.sandbox.into(),
+            id: parts.id.clone(),
+            sandbox: parts.sandbox,
             folder,
             environment: environment
                 .into_iter()

@@ -246,6 +246,17 @@ pub(crate) fn argument_lists(sandbox: &Path) -> Vec<String> {
 
 /// The instance whose process is at the other end of a connection from `peer`.
 pub(super) fn instance_behind(peer: std::net::SocketAddr) -> Option<Arc<str>> {
+    // To look for the socket's owner takes long: not where no instance runs anything.
+    let watched = |watch: &Watch| {
+        let mut known = watch
+            .known
+            .values()
+            .filter_map(|known| known.place.as_ref());
+        known.any(|place| place.instance.is_some())
+    };
+    if !watch().as_ref().is_some_and(watched) {
+        return None;
+    }
     let socket = procfs::socket(peer)?;
     let mut candidates = Vec::new();
     let user = {
