@@ -1,6 +1,7 @@
 //! Where an instance finds the agent, which is this very program, and how it knows that it got it.
 
 use std::collections::BTreeMap;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use http::Method;
@@ -31,12 +32,20 @@ impl Own {
     pub(super) async fn read() -> Result<Self> {
         let read = || -> std::io::Result<Own> {
             // The link works even when the file was replaced meanwhile; its folder may not.
-            let bytes = std::fs::read("/proc/self/exe")?;
+            let mut own = std::fs::File::open("/proc/self/exe")?;
+            let mut hash = digest::Context::new(&digest::SHA256);
+            let mut chunk = vec![0; 64 * 1024];
+            loop {
+                match own.read(&mut chunk)? {
+                    0 => break,
+                    count => hash.update(&chunk[..count]),
+                }
+            }
             let file = std::fs::read_link("/proc/self/exe").unwrap_or_default();
             let beside = file.parent().unwrap_or(Path::new("/")).join(SUMS);
             Ok(Own {
                 arch: Arch::own(),
-                sha256: hex(digest::digest(&digest::SHA256, &bytes).as_ref()),
+                sha256: hex(hash.finish().as_ref()),
                 beside: std::fs::read_to_string(beside).ok(),
                 file,
             })

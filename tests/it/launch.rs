@@ -494,3 +494,79 @@ async fn a_short_job_that_is_over_before_anyone_looks_is_a_success() {
     );
     world.finish().await;
 }
+
+#[tokio::test]
+async fn types_get_the_image_of_their_architecture_and_with_their_drivers() {
+    let world = World::new().await;
+    for (wanted, instance_type, image, arch) in [
+        ("m", "m5.2xlarge", "ubuntu-noble-24.04-amd64", "x86_64"),
+        (
+            "m6g.2xlarge",
+            "m6g.2xlarge",
+            "ubuntu-noble-24.04-arm64",
+            "aarch64",
+        ),
+        ("m+t4", "g4dn.xlarge", "Nvidia Driver GPU AMI", "x86_64"),
+        ("m+a10g", "g5.xlarge", "Nvidia Driver GPU AMI", "x86_64"),
+        (
+            "g5g.xlarge",
+            "g5g.xlarge",
+            "Nvidia Driver GPU AMI",
+            "aarch64",
+        ),
+    ] {
+        let done = world
+            .launch(&[
+                "--dry-run",
+                "--output=json",
+                "--cloud-region=us-east",
+                "--cloud-type",
+                wanted,
+            ])
+            .await;
+        assert_eq!(done.code, 0, "{wanted}: {}", done.stderr);
+        let report: serde_json::Value = serde_json::from_str(done.stdout.trim()).unwrap();
+        let first = &report["candidates"][0];
+        assert_eq!(first["instanceType"], instance_type);
+        assert_eq!(first["arch"], arch);
+        assert!(
+            first["imageName"].as_str().unwrap().contains(image),
+            "{wanted}: {first}"
+        );
+    }
+    let done = world.launch(&["--cloud-type=m", "--cloud-gpu=k80"]).await;
+    assert_eq!(done.code, 4, "{}", done.stderr);
+    assert!(
+        done.stderr.contains("g4dn.xlarge") || done.stderr.contains("g5.xlarge"),
+        "{}",
+        done.stderr
+    );
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn a_pipeline_sees_groups_and_annotations() {
+    let mut world = World::new().await;
+    world.in_github_actions();
+    world
+        .sandbox
+        .fault("download:agent", None, sandbox::FaultKind::Status(404));
+    let done = world.launch(&["--single", "--name=shown"]).await;
+    assert_eq!(done.code, 5, "{}", done.stderr);
+    let lines: Vec<&str> = done
+        .stdout
+        .lines()
+        .filter(|line| !line.starts_with("::add-mask::"))
+        .collect();
+    assert_eq!(lines[0], "::group::Launching shown on aws");
+    assert_eq!(lines[1], "::endgroup::");
+    assert!(
+        lines[2].starts_with("::error title=runner-launch::waiting for the runner shown"),
+        "{lines:?}"
+    );
+    assert!(
+        lines[2].contains("%0Athe instance's last output:%0A"),
+        "{lines:?}"
+    );
+    world.finish().await;
+}
