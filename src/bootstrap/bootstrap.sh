@@ -26,7 +26,7 @@ give_back() {
 # First of all: whatever happens from here on, the machine ends at the deadline, unless a ready
 # agent has left its mark by then (and has stopped the timer, which spares it the look).
 last_resort="[ -e '$work/ready' ] || {
-  echo 'runner-launch: not ready in time, powering off' >/dev/console 2>&1
+  echo 'runner-launch: not ready in time, powering off' >'$root/dev/console' 2>&1
   [ ! -x '$program' ] || timeout 60 '$program' agent release --config '$config'
   systemctl poweroff || poweroff -f
 }"

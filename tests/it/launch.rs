@@ -275,12 +275,15 @@ async fn a_startup_script_runs_before_the_runner_and_its_failure_fails_the_launc
         .await;
     assert_eq!(done.code, 0, "{}", world.report());
     let id = world.sandbox.ec2().instances()[0].id.clone();
+    let ready = "\"status\":\"ready\"";
+    world
+        .until("the agent says so", || {
+            world.sandbox.ec2().console(&id).contains(ready)
+        })
+        .await;
     let console = world.sandbox.ec2().console(&id);
     let hello = console.find("hello world").expect("it ran");
-    assert!(
-        hello < console.find("\"status\":\"ready\"").unwrap(),
-        "{console}"
-    );
+    assert!(hello < console.find(ready).unwrap(), "{console}");
 
     let bad = script("echo something is wrong here; exit 7");
     let done = world
