@@ -166,6 +166,7 @@ make_user() {
     fi
   done
   mkdir -p "$root/etc/sudoers.d"
+  rm -f "$root/etc/sudoers.d/runner-launch"
   echo 'runner ALL=(ALL) NOPASSWD:ALL' >"$root/etc/sudoers.d/runner-launch"
   chmod 440 "$root/etc/sudoers.d/runner-launch"
 }

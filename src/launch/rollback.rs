@@ -68,6 +68,9 @@ impl Life<'_> {
                 true => self.undo_runner(id, false).await,
                 false => runner,
             };
+            if registering && runner.is_ok() {
+                tracing::info!("no record of the runner {} is left", self.spec.name);
+            }
             [instance, runner]
                 .into_iter()
                 .filter_map(Result::err)
@@ -169,10 +172,7 @@ impl Life<'_> {
             };
             match found {
                 Some(id) => match self.forge.unregister(id).await? {
-                    Unregistered::Done => {
-                        tracing::info!("runner {} removed", self.spec.name);
-                        return Ok(());
-                    }
+                    Unregistered::Done => return Ok(()),
                     Unregistered::Busy if started.elapsed() > BUSY => {
                         return Err(Error::other(format!(
                             "the forge still sees a job on the runner {}",
