@@ -119,6 +119,15 @@ async fn a_killed_idle_agent_leaves_no_record() {
 }
 
 #[tokio::test]
+async fn a_machine_that_crashes_and_comes_back_ends() {
+    let world = World::new().await;
+    let (run, id) = at_work(&world, &[]).await;
+    world.sandbox.ec2().reset(&id);
+    is_run_again(&world, run).await;
+    world.finish().await;
+}
+
+#[tokio::test]
 async fn no_retry_runs_nothing_again() {
     let world = World::new().await;
     let (run, id) = at_work(&world, &["--no-retry"]).await;

@@ -259,6 +259,16 @@ impl Ec2 {
         machine.flatten().is_some_and(|machine| machine.kill_main())
     }
 
+    /// Crashes an instance, which then boots again.
+    pub fn reset(&self, id: &str) {
+        let machine = self
+            .world
+            .with_instance(id, |instance| instance.machine.clone());
+        if let Some(machine) = machine.flatten() {
+            tokio::spawn(async move { machine.reset().await });
+        }
+    }
+
     /// Everything that an instance printed so far.
     pub fn console(&self, id: &str) -> String {
         let machine = self

@@ -39,9 +39,25 @@ struct Service {
 pub(super) struct Units {
     services: BTreeMap<String, Service>,
     timers: BTreeMap<String, AbortHandle>,
+    /// The tasks that see services to their ends.
+    attendants: Vec<AbortHandle>,
     /// The user data's process, until it ends.
     user_data: Option<i32>,
     shutting_down: AtomicBool,
+}
+
+impl Units {
+    /// Forgets everything that ran, without a word to it.
+    pub(super) fn crash(&mut self) {
+        for attendant in self.attendants.drain(..) {
+            attendant.abort();
+        }
+        for timer in std::mem::take(&mut self.timers).into_values() {
+            timer.abort();
+        }
+        self.services.clear();
+        self.user_data = None;
+    }
 }
 
 /// The answer to a command: exit code and text.
@@ -329,14 +345,14 @@ impl Machine {
             done,
         };
         units.services.insert(name.into(), service);
-        drop(units);
         self.console.say(&format!("systemd[1]: Started {name}."));
         let machine = self.clone();
         let name = name.to_owned();
-        tokio::spawn(async move {
+        let attendant = tokio::spawn(async move {
             machine.attend(&name, &unit, child, main, stop_seen).await;
             done_sender.send_replace(true);
         });
+        units.attendants.push(attendant.abort_handle());
         (0, String::new())
     }
 
@@ -411,7 +427,7 @@ impl Machine {
     }
 
     /// Runs a command to its end and kills its group when it takes too long.
-    async fn run_to_end(
+    pub(super) async fn run_to_end(
         &self,
         words: &[String],
         environment: &[(String, String)],

@@ -6,6 +6,7 @@ mod disk;
 mod init;
 mod procfs;
 pub(crate) mod reap;
+mod reset;
 mod unit;
 pub(crate) mod watch;
 
