@@ -265,6 +265,20 @@ pub enum Access {
 }
 
 #[cfg(test)]
+impl ForgeSpec {
+    /// A repository's, for tests that don't care which.
+    pub(crate) fn example() -> Self {
+        Self {
+            driver: Driver::Github,
+            api: Url::parse("https://api.example.com").unwrap(),
+            target_url: Url::parse("https://example.com/o/r").unwrap(),
+            target: Target::Repository("o/r".into()),
+            access: Access::Token(Secret::new("tokentoken")),
+        }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -5,13 +5,12 @@ use std::os::unix::fs::PermissionsExt;
 use std::sync::Mutex;
 
 use async_trait::async_trait;
-use url::Url;
 
 use super::*;
 use crate::forge::{
     Command, Enrolment, Findings, JobRef, LogEvent, Question, Registration, Runner, Start,
 };
-use crate::spec::{Access, Driver, ForgeSpec, Target};
+use crate::spec::ForgeSpec;
 
 /// A forge that notes what it is asked for.
 #[derive(Default)]
@@ -127,13 +126,7 @@ async fn life(
         single,
         pinned: false,
         retry: true,
-        forge: ForgeSpec {
-            driver: Driver::Github,
-            api: Url::parse("https://api.example.com").unwrap(),
-            target_url: Url::parse("https://example.com/o/r").unwrap(),
-            target: Target::Repository("o/r".into()),
-            access: Access::Token(crate::secret::Secret::new("tokentoken")),
-        },
+        forge: ForgeSpec::example(),
         registration: Registration {
             runner_id: None,
             jit: None,

@@ -111,13 +111,12 @@ mod tests {
     use std::process::Command;
 
     use proptest::prelude::*;
-    use url::Url;
 
     use super::*;
     use crate::agent::Place;
     use crate::forge::{Programs, Registration};
-    use crate::secret::Secret;
-    use crate::spec::{Access, Driver, ForgeSpec, Target};
+
+    use crate::spec::ForgeSpec;
 
     fn config() -> AgentConfig {
         AgentConfig {
@@ -127,13 +126,7 @@ mod tests {
             single: true,
             pinned: false,
             retry: true,
-            forge: ForgeSpec {
-                driver: Driver::Github,
-                api: Url::parse("https://api.example.com").unwrap(),
-                target_url: Url::parse("https://example.com/o/r").unwrap(),
-                target: Target::Repository("o/r".into()),
-                access: Access::Token(Secret::new("tokentoken")),
-            },
+            forge: ForgeSpec::example(),
             registration: Registration {
                 runner_id: None,
                 jit: None,

@@ -5,14 +5,13 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use tracing::level_filters::LevelFilter;
-use url::Url;
 
 use super::*;
 use crate::cloud::{Candidate, Instance, InstanceRef, InstanceState};
 use crate::forge::{JobRef, LogEvent, Program, Start, Unregistered};
 use crate::pipeline::Printer;
 use crate::secret::Secret;
-use crate::spec::{ForgeSpec, Target};
+use crate::spec::ForgeSpec;
 
 /// Where the fakes panic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -215,13 +214,7 @@ fn spec() -> LaunchSpec {
             aws_subnet: None,
             kubernetes_node_selector: Vec::new(),
         }),
-        forge: ForgeSpec {
-            driver: Driver::Github,
-            api: Url::parse("https://api.example.com").unwrap(),
-            target_url: Url::parse("https://example.com/o/r").unwrap(),
-            target: Target::Repository("o/r".into()),
-            access: Access::Token(Secret::new("tokentoken")),
-        },
+        forge: ForgeSpec::example(),
         timeout: Duration::from_secs(600),
         workdir: None,
         docker_volumes: Vec::new(),

@@ -11,6 +11,7 @@
 )]
 
 mod agent;
+mod aws;
 mod closed;
 mod command_line;
 mod documents;

@@ -174,6 +174,15 @@ impl World {
         live.into_iter().next().unwrap()
     }
 
+    /// Waits until an instance runs.
+    pub(crate) async fn until_running(&self) {
+        self.until("an instance runs", || {
+            let live = self.sandbox.ec2().live();
+            live.iter().any(|instance| instance.state == "running")
+        })
+        .await;
+    }
+
     /// Whether no instance lives and no runner is registered.
     pub(crate) fn is_clean(&self) -> bool {
         self.sandbox.ec2().live().is_empty() && self.sandbox.github().runners().is_empty()
