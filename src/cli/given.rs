@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use clap::ArgMatches;
 use clap::parser::ValueSource;
 
-use super::options::{Form, OPTIONS};
+use super::options::{Form, Mode, OPTIONS};
 use crate::host::{Host, names};
 use crate::secret::Secret;
 
@@ -22,10 +22,11 @@ struct Raw {
 }
 
 impl Given {
-    /// A flag beats every variable; the first variable that is set beats the others.
-    pub fn new(matches: &ArgMatches, host: &Host) -> Self {
+    /// What was given for the options of a subcommand. A flag beats every variable; the first
+    /// variable that is set beats the others.
+    pub fn new(mode: Mode, matches: &ArgMatches, host: &Host) -> Self {
         let mut values = BTreeMap::new();
-        for opt in OPTIONS {
+        for opt in OPTIONS.iter().filter(|opt| opt.is_of(mode)) {
             if matches.value_source(opt.name) == Some(ValueSource::CommandLine) {
                 let given = matches.get_many::<String>(opt.name);
                 values.insert(

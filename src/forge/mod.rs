@@ -1,5 +1,6 @@
 //! The seam to the forges. Clouds are unknown here.
 
+mod forget;
 pub mod github;
 
 use std::collections::BTreeMap;
@@ -16,6 +17,7 @@ use crate::host::Host;
 use crate::http::Http;
 use crate::secret::{Secret, exposed};
 use crate::spec::{Driver, ForgeSpec, Reuse};
+pub use forget::forget;
 
 /// What a launch wants to know of the forge before anything is made.
 #[derive(Debug, Clone)]

@@ -24,7 +24,7 @@ use crate::host::Host;
 use crate::http::Http;
 use crate::pipeline::Pipeline;
 use crate::signals::{Signals, follow_parent};
-use crate::spec::{Access, Driver, InstanceSpec, LaunchSpec, Provider, Reuse};
+use crate::spec::{Access, InstanceSpec, LaunchSpec, Provider, Reuse};
 use agents::Own;
 use rollback::Made;
 
@@ -45,7 +45,7 @@ pub async fn launch(launch: &Launch, host: &Host, http: &Http, pipeline: &Pipeli
     }
     let spec = &launch.spec;
     let forge = forge::open(&spec.forge, host, http)?
-        .ok_or_else(|| not_available(&format!("--driver={}", driver_name(spec.forge.driver))))?;
+        .ok_or_else(|| not_available(&format!("--driver={}", spec.forge.driver.name())))?;
     let Some(instance) = &spec.instance else {
         return local::launch(launch, forge, host, http, pipeline, signals).await;
     };
@@ -190,6 +190,7 @@ impl Life<'_> {
         .user_data(plan.user_data_limit())?;
         let order = Order {
             name: self.spec.name.clone(),
+            serves: self.spec.forge.target_url.to_string(),
             launch_id: self.launch_id.clone(),
             user_data,
             stop: self.stop.clone(),
@@ -338,11 +339,4 @@ fn interrupted(signal: Signal) -> Error {
 
 fn not_available(what: &str) -> Error {
     Error::usage(format!("{what} is not available in this version"))
-}
-
-fn driver_name(driver: Driver) -> &'static str {
-    match driver {
-        Driver::Github => "github",
-        Driver::Gitlab => "gitlab",
-    }
 }

@@ -3,7 +3,6 @@
 
 use serde::Serialize;
 
-use super::driver_name;
 use super::ready::Ready;
 use crate::cli::Launch;
 use crate::cloud::Candidate;
@@ -46,7 +45,7 @@ struct Line<'a> {
 impl<'a> Line<'a> {
     fn new(spec: &'a LaunchSpec) -> Self {
         Self {
-            driver: driver_name(spec.forge.driver),
+            driver: spec.forge.driver.name(),
             idle_timeout: spec.idle_timeout.map_or(-1, |timeout| {
                 i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX)
             }),
@@ -261,7 +260,7 @@ pub(super) fn dry_run(
         name: &spec.name,
         labels: &spec.labels,
         repo: spec.forge.target_url.as_str(),
-        driver: driver_name(spec.forge.driver),
+        driver: spec.forge.driver.name(),
         cloud: wanted.map(|wanted| wanted.provider.name()),
         single: spec.single,
         retry: spec.retry,

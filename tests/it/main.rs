@@ -16,6 +16,7 @@ mod closed;
 mod command_line;
 mod documents;
 mod faults;
+mod fleet;
 mod github;
 mod launch;
 mod local;
