@@ -113,10 +113,16 @@ impl Opt {
         self.modes.contains(&mode)
     }
 
+    /// The variable in which the GitHub Action passes its input of the same name. Names of its own:
+    /// an input that isn't given is passed as an empty one, and must not hide a variable of the
+    /// user's.
+    pub fn input_name(&self) -> String {
+        format!("RUNNER_LAUNCH_INPUT_{}", upper(self.name))
+    }
+
     /// The environment names, the strongest first: ours, then those of `cml`.
     pub fn env_names(&self) -> Vec<String> {
         let mut names = Vec::new();
-        let upper = |name: &str| name.to_uppercase().replace('-', "_");
         for name in std::iter::once(self.name).chain(self.alias) {
             names.push(format!("RUNNER_LAUNCH_{}", upper(name)));
         }
@@ -143,6 +149,10 @@ impl Opt {
         let _ = write!(text, " [env: {}]", self.env_names()[0]);
         text
     }
+}
+
+fn upper(name: &str) -> String {
+    name.to_uppercase().replace('-', "_")
 }
 
 use Form::{Flag, Many, Value};

@@ -10,6 +10,7 @@
     reason = "a test hands the machine's search path to the programs it starts"
 )]
 
+mod action;
 mod agent;
 mod aws;
 mod closed;
@@ -23,5 +24,6 @@ mod local;
 mod properties;
 mod round_trips;
 mod secrets;
+mod tls;
 mod works_where;
 mod world;
