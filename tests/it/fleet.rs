@@ -222,7 +222,7 @@ async fn sweep_takes_what_is_old_and_hangs_and_keeps_what_works() {
     let dry = world
         .run(&[&sweep[..], &["--older-than=1s", "--dry-run"]].concat())
         .await;
-    assert_eq!(swept(&dry.stdout), [hung.clone()]);
+    assert_eq!(swept(&dry.stdout), [hung.as_str()]);
     assert_eq!(states(&world), ["running", "running"]);
 
     let done = world
