@@ -111,15 +111,15 @@ fn subcommand(mode: Mode) -> Command {
         );
     }
     for opt in OPTIONS.iter().filter(|opt| opt.is_of(mode)) {
-        command = command.arg(argument(opt));
+        command = command.arg(argument(opt, mode));
     }
     command
 }
 
-fn argument(opt: &'static Opt) -> Arg {
+fn argument(opt: &'static Opt, mode: Mode) -> Arg {
     let mut arg = Arg::new(opt.name)
         .long(opt.name)
-        .help(opt.full_help())
+        .help(opt.full_help(mode))
         .help_heading(opt.heading);
     if let Some(alias) = opt.alias {
         arg = arg.visible_alias(alias);

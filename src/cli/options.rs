@@ -72,6 +72,8 @@ pub struct Opt {
     pub secret: bool,
     /// The subcommands that take it.
     pub modes: &'static [Mode],
+    /// What it does in the subcommands that make nothing, where that is something else.
+    pub later: Option<&'static str>,
 }
 
 const fn opt(name: &'static str, form: Form, heading: &'static str, help: &'static str) -> Opt {
@@ -84,6 +86,7 @@ const fn opt(name: &'static str, form: Form, heading: &'static str, help: &'stat
         help,
         secret: false,
         modes: &[Mode::Launch],
+        later: None,
     }
 }
 
@@ -105,6 +108,11 @@ impl Opt {
 
     const fn modes(mut self, modes: &'static [Mode]) -> Self {
         self.modes = modes;
+        self
+    }
+
+    const fn later(mut self, help: &'static str) -> Self {
+        self.later = Some(help);
         self
     }
 
@@ -140,10 +148,14 @@ impl Opt {
         names
     }
 
-    /// The help text with default and environment name behind it.
-    pub fn full_help(&self) -> String {
-        let mut text = self.help.to_owned();
-        if let Some(default) = self.default {
+    /// A subcommand's help text, with default and environment name behind it.
+    pub fn full_help(&self, mode: Mode) -> String {
+        let later = self.later.filter(|_| mode != Mode::Launch);
+        let mut text = later.unwrap_or(self.help).to_owned();
+        if let Some(default) = self
+            .default
+            .filter(|_| mode == Mode::Launch || later.is_none())
+        {
             let _ = write!(text, " [default: {default}]");
         }
         let _ = write!(text, " [env: {}]", self.env_names()[0]);
@@ -161,7 +173,7 @@ use Mode::{Launch, List, Stop, Sweep};
 /// The options, in the order of `--help`.
 pub const OPTIONS: &[Opt] = &[
     opt("labels", Value("LIST"), "General", "Labels of the runner, separated by commas").default("cml"),
-    opt("name", Value("NAME"), "General", "Name of the runner, shown in the CI").default("cml-{ID}").modes(&[Launch, Stop]),
+    opt("name", Value("NAME"), "General", "Name of the runner, shown in the CI").default("cml-{ID}").modes(&[Launch, Stop]).later("Name of the runner to stop"),
     opt("idle-timeout", Value("TIME"), "General", "How long to wait for a job before ending: seconds, or 5min, 1h; -1 or never: no limit").default("300"),
     opt("no-retry", Flag, "General", "Don't run the workflow again when the instance is lost or GitHub's 35-day limit is reached"),
     opt("single", Flag, "General", "End after one job"),
@@ -173,14 +185,14 @@ pub const OPTIONS: &[Opt] = &[
     opt("runner-version", Value("VERSION"), "General", "Version of the CI's runner program, which then doesn't update itself").default("the forge's choice"),
     opt("dry-run", Flag, "General", "Look, then say what would be made (or swept), and do nothing").modes(&[Launch, Sweep]),
     opt("output", Value("FORM"), "General", "Form of the report of list or --dry-run: text or json").default("text").modes(&[Launch, List, Sweep]),
-    opt("cloud", Value("CLOUD"), "Cloud", "Where the instance comes from: aws, azure, gcp or kubernetes; without it the runner runs here").modes(&Mode::ALL),
+    opt("cloud", Value("CLOUD"), "Cloud", "Where the instance comes from: aws, azure, gcp or kubernetes; without it the runner runs here").modes(&Mode::ALL).later("Where the instances are: aws, azure, gcp or kubernetes"),
     opt("cloud-type", Value("LIST"), "Cloud", "Size (s, m, l, xl) or native type; several are tried in order").default("m"),
     opt("cloud-gpu", Value("GPU"), "Cloud", "GPU model: nogpu, t4, a10g, l4, a100, h100, v100, k80, tesla (v100) or a native name"),
     opt("cloud-hdd-size", Value("GB"), "Cloud", "Size of the disk").default("35, or the image's if larger"),
     opt("cloud-spot", Flag, "Cloud", "Ask for spot (preemptible) capacity"),
     opt("cloud-spot-price", Value("USD"), "Cloud", "Most to pay per hour; -1: the current price").default("-1"),
     opt("cloud-spot-fallback", Flag, "Cloud", "Take an on-demand instance where no spot capacity is left"),
-    opt("cloud-region", Value("LIST"), "Cloud", "us-west, us-east, eu-west, eu-north, or a native region or zone; several are tried in order").default("us-west").modes(&Mode::ALL),
+    opt("cloud-region", Value("LIST"), "Cloud", "us-west, us-east, eu-west, eu-north, or a native region or zone; several are tried in order").default("us-west").modes(&Mode::ALL).later("Where to look: us-west, us-east, eu-west, eu-north, or native regions [default: us-west]"),
     opt("cloud-permission-set", Value("ID"), "Cloud", "What the instance may do in the cloud; AWS: an instance profile's ARN or name"),
     opt("cloud-metadata", Many("KEY=VALUE"), "Cloud", "Tag for everything made; may be repeated"),
     opt("cloud-startup-script", Value("BASE64"), "Cloud", "Shell script to run on the instance before the runner becomes available").secret(),
