@@ -364,8 +364,8 @@ pub(super) mod tests {
                 .map(|n| (format!("k{n}"), String::new()))
                 .collect()
         };
-        assert_eq!(mistakes(|spec| spec.metadata = tags(47)), [""; 0]);
-        assert_eq!(mistakes(|spec| spec.metadata = tags(48)).len(), 1);
+        assert_eq!(mistakes(|spec| spec.metadata = tags(46)), [""; 0]);
+        assert_eq!(mistakes(|spec| spec.metadata = tags(47)).len(), 1);
     }
 
     #[test]

@@ -378,7 +378,11 @@ mod tests {
             ("TagSpecification.4.ResourceType", "spot-instances-request"),
             ("TagSpecification.4.Tag.1.Value", "cml-x"),
             ("TagSpecification.4.Tag.3.Value", "abc"),
-            ("TagSpecification.4.Tag.4.Key", "team"),
+            (
+                "TagSpecification.4.Tag.4.Value",
+                "https://github.com/org/repo",
+            ),
+            ("TagSpecification.4.Tag.5.Key", "team"),
         ];
         for (name, value) in expected {
             assert_eq!(query.get(name), Some(value), "{name}");

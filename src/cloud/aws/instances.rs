@@ -212,9 +212,9 @@ pub(super) async fn list(
             .items
             .into_iter()
             .flat_map(|r| r.instances_set.items);
-        // One tag alone may be anybody's.
-        let ours = items.map(|item| item.instance(region));
-        found.extend(ours.filter(|instance| instance.is_ours));
+        let items = items.map(|item| item.instance(region));
+        // The name of a launch is ours alone; one tag may be anybody's.
+        found.extend(items.filter(|instance| launch_id.is_some() || instance.is_ours));
         match filled(answer.next_token) {
             Some(token) => page = query.clone().set("NextToken", token),
             None => return Ok(found),
