@@ -1,4 +1,4 @@
-//! GitLab's: one file.
+//! GitLab's: one file, put together from parts that follow each other.
 
 use crate::downloads::sha256;
 
@@ -11,9 +11,19 @@ pub(crate) const CHECKSUMS: &str = "release.sha256";
 const VERSIONS: [&str; 4] = ["18.6.0", "18.5.0", "17.11.0", "15.11.0"];
 const ARCHITECTURES: [&str; 2] = ["amd64", "arm64"];
 
+/// Its parts in their order.
+const PARTS: [&str; 6] = [
+    include_str!("gitlab/start.sh"),
+    include_str!("gitlab/options.sh"),
+    include_str!("gitlab/config.sh"),
+    include_str!("gitlab/calls.sh"),
+    include_str!("gitlab/jobs.sh"),
+    include_str!("gitlab/life.sh"),
+];
+
 /// The program.
 fn program(version: &str) -> String {
-    include_str!("gitlab-runner.sh").replace("@VERSION@", version)
+    PARTS.concat().replace("@VERSION@", version)
 }
 
 /// What lies at an address such as `/latest/binaries/gitlab-runner-linux-amd64`.
