@@ -1,18 +1,14 @@
 # --- Its calls.
 
 # call METHOD PATH [CURL-OPTIONS] 3<CURL-CONFIG: sets `code`, the answer's HTTP status or 000. In the
-# background and waited for: only so does a trap run at once. Signals to the process group are for
-# this process alone.
+# background and waited for: only so does a trap run at once.
 call() {
   method=$1 path=$2
   shift 2
   : >"$scratch/code"
-  (
-    trap '' INT QUIT TERM
-    exec curl --silent --config - --request "$method" --connect-timeout 5 --max-time 30 \
-      --output "$scratch/answer" --dump-header "$scratch/head" --write-out '%{http_code}\n' \
-      "$@" "${url%/}/api/v4$path" >"$scratch/code" <&3
-  ) &
+  curl --silent --config - --request "$method" --connect-timeout 5 --max-time 30 \
+    --output "$scratch/answer" --dump-header "$scratch/head" --write-out '%{http_code}\n' \
+    "$@" "${url%/}/api/v4$path" >"$scratch/code" <&3 &
   asking=$!
   wait "$asking"
   # A trap ends the wait, but not the call: its answer may be a job.

@@ -110,6 +110,7 @@ run_script() {
   process=$!
   rounds=0 beats=0
   while kill -0 "$process" 2>/dev/null; do
+    die_with_front
     [ -z "$cancelled$aborting" ] || end_processes
     send_log
     beats=$((beats + 1))

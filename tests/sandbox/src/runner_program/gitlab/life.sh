@@ -18,10 +18,19 @@ on_signal() {
   fi
 }
 
+# A runner that was killed does nothing any more, not even for its job.
+die_with_front() {
+  if ! kill -0 "$front" 2>/dev/null; then
+    rm -rf "$scratch"
+    exit 1
+  fi
+}
+
 # Does nothing for so many seconds, or until it has to end at once.
 pause() {
   rounds=$(($1 * 10))
   while [ "$rounds" -gt 0 ] && [ -z "$aborting" ]; do
+    die_with_front
     sleep 0.1
     rounds=$((rounds - 1))
   done
@@ -41,6 +50,7 @@ check_end() {
 }
 
 process_build() {
+  die_with_front
   request_job
   case $code in
     201)
@@ -69,6 +79,10 @@ process_build() {
 }
 
 run_single() {
+  # As the waiting process passes them on.
+  trap 'on_signal interrupt' USR1
+  trap 'on_signal terminated' TERM
+  trap 'on_signal quit' USR2
   read_options "$@"
   [ -z "$runner" ] || load_config
   [ -n "$url" ] || fatal "Missing URL"
@@ -83,9 +97,6 @@ run_single() {
   exec 2>"$scratch/errors"
   system_id=r_$(tr -d - </proc/sys/kernel/random/uuid | cut -c 1-12)
   say info "Starting runner for $url with token $short ..."
-  trap 'on_signal interrupt' INT
-  trap 'on_signal terminated' TERM
-  trap 'on_signal quit' QUIT
   builds_done=0 last_build=$(date +%s)
   while [ -z "$stopping" ]; do
     process_build
@@ -121,7 +132,7 @@ command=${1:-}
 [ $# -eq 0 ] || shift
 if [ "$log_format" = json ]; then
   printf '{"arch":"%s","level":"info","msg":"Runtime platform","os":"linux","pid":%d,' \
-    "$architecture" $$ >&4
+    "$architecture" "${front:-$$}" >&4
   printf '"revision":"%s","time":"%s","version":"%s"}\n' "$revision" "$(now)" "$version" >&4
 else
   say info "Runtime platform" "\"arch\":\"$architecture\",\"version\":\"$version\","

@@ -4,6 +4,29 @@
 
 set -u
 
+# Signals to a process group are for a runner alone, but a shell's helpers would die of them. So the
+# process that was started only waits and passes signals on; another one does the work, in a session
+# of its own.
+front=${STAND_IN_FRONT:-}
+unset STAND_IN_FRONT
+case "$front: $* " in
+  :*" run-single "*)
+    trap 'kill -s USR1 "$worker"' INT
+    trap 'kill -s TERM "$worker"' TERM
+    trap 'kill -s USR2 "$worker"' QUIT
+    STAND_IN_FRONT=$$ setsid "$0" "$@" &
+    worker=$!
+    wait "$worker"
+    code=$?
+    # A trap ends the wait; the worker takes its time to end its job.
+    while kill -0 "$worker" 2>/dev/null; do
+      wait "$worker"
+      code=$?
+    done
+    exit "$code"
+    ;;
+esac
+
 version=@VERSION@
 revision=9e2f1b6c
 program=gitlab-runner
