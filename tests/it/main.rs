@@ -17,6 +17,8 @@ mod command_line;
 mod documents;
 mod faults;
 mod github;
+mod gitlab;
+mod gitlab_agent;
 mod launch;
 mod local;
 mod properties;
