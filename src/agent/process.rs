@@ -188,16 +188,20 @@ fn environment(user: Option<&User>, host: &Host) -> Vec<(String, String)> {
             pair("LANG", "C.UTF-8"),
         ];
     }
-    let mut kept: Vec<(String, String)> = host
-        .vars()
-        .filter(|(name, _)| KEPT.contains(name) || name.starts_with("LC_"))
-        .map(|(name, value)| pair(name, value))
-        .collect();
+    let mut kept = harmless_vars(host);
     if Uid::effective().is_root() {
         // Whoever starts a local runner as root wants it to run as root.
         kept.push(pair("RUNNER_ALLOW_RUNASROOT", "1"));
     }
     kept
+}
+
+/// Our own environment without what is secret in it.
+pub(super) fn harmless_vars(host: &Host) -> Vec<(String, String)> {
+    host.vars()
+        .filter(|(name, _)| KEPT.contains(name) || name.starts_with("LC_"))
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect()
 }
 
 /// A session of its own, so that the group can be signalled as one, and the user with all groups.

@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use super::*;
 use crate::forge::{
     Command, Enrolment, Findings, JobRef, LogEvent, Question, Registration, Runner, Start,
+    Surroundings,
 };
 use crate::spec::ForgeSpec;
 
@@ -44,6 +45,10 @@ impl Forge for Notes {
         Ok(Unregistered::Done)
     }
 
+    async fn resign(&self, _: &Registration) -> Option<Result<()>> {
+        None
+    }
+
     async fn rerun(&self, runner: &str, job: &JobRef, _: Duration) -> Result<Option<u64>> {
         let job = job.name.clone().unwrap_or_default();
         self.asked
@@ -53,8 +58,9 @@ impl Forge for Notes {
         Ok(Some(1))
     }
 
-    fn start(&self, _: &Enrolment<'_>, _: &Registration) -> Start {
+    fn start(&self, _: &Enrolment<'_>, _: &Registration, _: &Surroundings<'_>) -> Start {
         Start {
+            files: Vec::new(),
             setup: None,
             run: Command {
                 program: "run.sh".into(),
@@ -72,8 +78,13 @@ impl Forge for Notes {
         match line {
             "ready" => Some(LogEvent::Ready),
             "started" => Some(LogEvent::Started {
-                job: "train".into(),
+                job: JobRef {
+                    name: Some("train".into()),
+                    ..JobRef::default()
+                },
             }),
+            "idle" => Some(LogEvent::Idle),
+            "refused" => Some(LogEvent::Refused),
             "ended" => Some(LogEvent::Ended { success: true }),
             _ => None,
         }
@@ -131,12 +142,14 @@ async fn life(
             runner_id: None,
             jit: None,
             token: None,
+            own: None,
         },
+        docker: crate::spec::Docker::default(),
         programs: crate::forge::Programs::new(),
         notices: None,
         place: place.clone(),
     };
-    let layout = Layout::new(&place, &host).unwrap();
+    let layout = Layout::new(&place, crate::spec::Driver::Github, &host).unwrap();
     let agent = Agent {
         kept: Kept::open(&layout.state),
         reporter: Reporter::new(Printer::default(), host.clone(), "r", "n"),

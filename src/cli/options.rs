@@ -116,6 +116,7 @@ pub const OPTIONS: &[Opt] = &[
     opt("reuse-idle", Flag, "General", "Launch nothing when an online runner that isn't busy has all labels"),
     opt("timeout", Value("TIME"), "General", "How long the runner may take to be ready, startup script included").default("10min"),
     opt("workdir", Value("FOLDER"), "General", "Folder of a local runner").alias("path").default("~/.runner-launch/NAME"),
+    opt("docker-image", Value("IMAGE"), "General", "Image of jobs that name none (GitLab only)").default("ubuntu:24.04"),
     opt("docker-volumes", Many("HOST:CONTAINER"), "General", "Volume for the jobs' containers (GitLab only); may be repeated"),
     opt("runner-version", Value("VERSION"), "General", "Version of the CI's runner program, which then doesn't update itself").default("the forge's choice"),
     opt("dry-run", Flag, "General", "Look, then say what would be made, and make nothing"),
