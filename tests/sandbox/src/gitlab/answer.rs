@@ -161,16 +161,17 @@ pub(super) fn page(
     base: &str,
     all: Vec<Value>,
 ) -> Response {
-    let number = |name: &str, default: usize| match parameters.number(name) {
-        Ok(Some(0)) => Err(error(400, &format!("{name} does not have a valid value"))),
-        Ok(number) => Ok(number.map_or(default, |number| {
-            usize::try_from(number).unwrap_or(usize::MAX)
-        })),
-        Err(refusal) => Err(*refusal),
+    let number = |name: &str, default: usize| match parameters.number(name)? {
+        Some(0) => Err(Box::new(error(
+            400,
+            &format!("{name} does not have a valid value"),
+        ))),
+        Some(number) => Ok(usize::try_from(number).unwrap_or(usize::MAX)),
+        None => Ok(default),
     };
     let (size, at) = match (number("per_page", 20), number("page", 1)) {
         (Ok(size), Ok(at)) => (size.min(100), at),
-        (Err(refusal), _) | (_, Err(refusal)) => return refusal,
+        (Err(refusal), _) | (_, Err(refusal)) => return *refusal,
     };
     let total = all.len();
     let last = total.div_ceil(size).max(1);

@@ -93,7 +93,8 @@ run_single() {
     *) fatal "Unknown executor: $executor" ;;
   esac
   short=$(printf '%s' "$token" | sed 's/^glrt-\(t[123]_\)\{0,1\}//; s/^glrtr-//' | cut -c 1-9)
-  scratch=$(umask 077 && mktemp -d) || exit 1
+  # In its folder, where it can: what a killed one leaves goes with that.
+  scratch=$(umask 077 && { mktemp -d "$PWD/.scratch.XXXXXX" 2>/dev/null || mktemp -d; }) || exit 1
   exec 2>"$scratch/errors"
   system_id=r_$(tr -d - </proc/sys/kernel/random/uuid | cut -c 1-12)
   say info "Starting runner for $url with token $short ..."
