@@ -174,42 +174,59 @@ async fn a_name_that_is_taken_is_an_error_unless_reuse() {
 
 #[tokio::test]
 async fn reuse_takes_any_online_runner_and_reuse_idle_an_idle_one() {
-    for old in [false, true] {
-        let mut world = World::gitlab().await;
-        let output = world.in_gitlab_ci();
-        let gitlab = world.sandbox.gitlab();
-        if old {
-            gitlab.before_user_runners();
-        }
-        for index in 0..230 {
-            gitlab.add_runner("octo/repo", &format!("o-{index}"), &["cpu"], true, false);
-        }
-        gitlab.add_runner("octo/repo", "asleep", &["gpu", "big"], false, false);
-        gitlab.add_runner("octo/repo", "half", &["gpu"], true, false);
-        let busy = gitlab.add_runner("octo/repo", "busy", &["gpu", "big", "x"], true, true);
-        let done = world.launch(&["--labels=gpu,big", "--reuse"]).await;
-        assert_eq!(done.code, 0, "{}", done.stderr);
-        let text = std::fs::read_to_string(&output).unwrap();
-        assert!(
-            text.contains(&format!("RUNNER_ID={busy}\n")) && text.contains("RUNNER_NAME=busy\n"),
-            "{text}"
-        );
-        let dry = ["--labels=gpu,big", "--reuse-idle", "--dry-run"];
-        let done = world.launch(&dry).await;
-        assert_eq!(done.code, 0, "{}", done.stderr);
-        assert!(done.stdout.contains("Would launch"), "{}", done.stdout);
-        // A group's runner is there for its projects.
-        let idle = gitlab.add_runner("octo", "idle", &["gpu", "big"], true, false);
-        let done = world.launch(&["--labels=gpu,big", "--reuse-idle"]).await;
-        assert_eq!(done.code, 0, "{}", done.stderr);
-        let text = std::fs::read_to_string(&output).unwrap();
-        assert!(text.contains(&format!("RUNNER_ID={idle}\n")), "{text}");
-        // Not one question more for each of so many runners.
-        let questions = world.host_calls().len();
-        assert!(questions < 50, "{:?}", world.host_calls());
-        assert!(world.sandbox.ec2().instances().is_empty());
-        assert!(world.sandbox.shutdown().await.is_empty());
+    let mut world = World::gitlab().await;
+    let output = world.in_gitlab_ci();
+    let gitlab = world.sandbox.gitlab();
+    for index in 0..230 {
+        gitlab.add_runner("octo/repo", &format!("o-{index}"), &["cpu"], true, false);
     }
+    gitlab.add_runner("octo/repo", "asleep", &["gpu", "big"], false, false);
+    gitlab.add_runner("octo/repo", "half", &["gpu"], true, false);
+    let busy = gitlab.add_runner("octo/repo", "busy", &["gpu", "big", "x"], true, true);
+    let done = world.launch(&["--labels=gpu,big", "--reuse"]).await;
+    assert_eq!(done.code, 0, "{}", done.stderr);
+    let text = std::fs::read_to_string(&output).unwrap();
+    assert!(
+        text.contains(&format!("RUNNER_ID={busy}\n")) && text.contains("RUNNER_NAME=busy\n"),
+        "{text}"
+    );
+    let dry = ["--labels=gpu,big", "--reuse-idle", "--dry-run"];
+    let done = world.launch(&dry).await;
+    assert_eq!(done.code, 0, "{}", done.stderr);
+    assert!(done.stdout.contains("Would launch"), "{}", done.stdout);
+    // A group's runner is there for its projects.
+    let idle = gitlab.add_runner("octo", "idle", &["gpu", "big"], true, false);
+    let done = world.launch(&["--labels=gpu,big", "--reuse-idle"]).await;
+    assert_eq!(done.code, 0, "{}", done.stderr);
+    let text = std::fs::read_to_string(&output).unwrap();
+    assert!(text.contains(&format!("RUNNER_ID={idle}\n")), "{text}");
+    // Not one question more for each of so many runners.
+    let questions = world.host_calls().len();
+    assert!(questions < 50, "{:?}", world.host_calls());
+    assert!(world.sandbox.ec2().instances().is_empty());
+    assert!(world.sandbox.shutdown().await.is_empty());
+}
+
+#[tokio::test]
+async fn an_older_server_s_running_jobs_tell_who_is_idle() {
+    let world = World::gitlab().await;
+    let gitlab = world.sandbox.gitlab();
+    gitlab.before_user_runners();
+    gitlab.add_runner("octo/repo", "idle", &["gpu"], true, false);
+    let done = world.launch(&["--labels=gpu", "--reuse-idle"]).await;
+    assert_eq!(done.code, 0, "{}", done.stderr);
+    assert!(done.stderr.contains("reusing"), "{}", done.stderr);
+    let asked = "gitlab:GET /projects/:id/jobs";
+    assert!(world.host_calls().iter().any(|call| call == asked));
+    let repo = format!("{}/octo", gitlab.url());
+    gitlab.add_runner("octo", "group's", &["gpu"], true, false);
+    let done = world
+        .launch(&["--labels=gpu", "--reuse-idle", "--repo", &repo])
+        .await;
+    assert_eq!(done.code, 0, "{}", done.stderr);
+    assert!(done.stderr.contains("group's"), "{}", done.stderr);
+    assert!(world.sandbox.ec2().instances().is_empty());
+    assert!(world.sandbox.shutdown().await.is_empty());
 }
 
 #[tokio::test]

@@ -212,24 +212,28 @@ impl Api {
     }
 
     /// All entries of a list. The first page tells how many there are, and the others are asked
-    /// for side by side; of very long lists GitLab doesn't tell, and they are gone through.
+    /// for side by side; of very long lists GitLab doesn't tell, and they are gone through. `None`
+    /// where there is nothing to have such a list.
     pub(super) async fn list<T: DeserializeOwned>(
         &self,
         doing: &str,
         route: &str,
-    ) -> Result<Vec<T>> {
+    ) -> Result<Option<Vec<T>>> {
         let joint = if route.contains('?') { '&' } else { '?' };
         let page = async |page: usize| {
             let route = format!("{route}{joint}per_page={PER_PAGE}&page={page}");
             self.call(Call::get(&route)).await
         };
         let first = page(1).await?;
+        if first.status == StatusCode::NOT_FOUND {
+            return Ok(None);
+        }
         let mut entries: Vec<T> = first.read(doing)?;
         if let Some(pages) = first.number("x-total-pages") {
             for answer in try_join_all((2..=pages).map(page)).await? {
                 entries.extend(answer.read::<Vec<T>>(doing)?);
             }
-            return Ok(entries);
+            return Ok(Some(entries));
         }
         let mut next = first.number("x-next-page");
         while let Some(number) = next {
@@ -237,7 +241,7 @@ impl Api {
             entries.extend(answer.read::<Vec<T>>(doing)?);
             next = answer.number("x-next-page");
         }
-        Ok(entries)
+        Ok(Some(entries))
     }
 
     /// Personal, project, group and OAuth tokens all travel this way.

@@ -14,6 +14,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use http::{Method, StatusCode};
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::json;
 use tokio::sync::OnceCell;
 
@@ -98,6 +99,30 @@ impl GitLab {
             is_group,
             runners_token: record.runners_token,
         }))
+    }
+
+    /// A list of the project's or group's. A project is asked at once, without looking for it first:
+    /// where there is none of that path, it is a group.
+    async fn list_at_home<T: DeserializeOwned>(
+        &self,
+        doing: &str,
+        what: impl Fn(bool) -> String,
+    ) -> Result<Vec<T>> {
+        let path = encoded(self.spec.target.path());
+        let known = self.home.get().map(|home| home.is_group);
+        if let Target::Repository(_) = self.spec.target
+            && known != Some(true)
+        {
+            let route = format!("/projects/{path}/{}", what(false));
+            if let Some(list) = self.api.list(doing, &route).await? {
+                return Ok(list);
+            }
+        }
+        // Neither is an error that says so.
+        self.home().await?;
+        let route = format!("/groups/{path}/{}", what(true));
+        let list = self.api.list(doing, &route).await?;
+        list.ok_or_else(|| Error::new(Kind::Denied, format!("{doing}: GitLab knows no such group")))
     }
 
     /// Complains at once of a token whose scopes are known not to do. What isn't known is left to

@@ -57,16 +57,23 @@ impl GitLab {
         &self,
         question: &Question<'_>,
     ) -> Result<(Option<Runner>, Option<Runner>)> {
-        tokio::try_join!(self.namesake(question.name), self.reusable(question))
+        // The record itself isn't needed yet, but costs no time beside the others.
+        let (_, namesake, reusable) = tokio::try_join!(
+            self.home(),
+            self.namesake(question.name),
+            self.reusable(question)
+        )?;
+        Ok((namesake, reusable))
     }
 
     /// The runner that has the name, among those that belong to the project or group itself: GitLab
     /// has no filter for it.
     pub(super) async fn namesake(&self, name: &str) -> Result<Option<Runner>> {
-        let home = self.home().await?;
-        let kind = if home.is_group { "group" } else { "project" };
-        let route = format!("{}/runners?type={kind}_type", self.place().await?);
-        let records: Vec<Record> = self.api.list(LISTING, &route).await?;
+        let own = |is_group: bool| {
+            let kind = if is_group { "group" } else { "project" };
+            format!("runners?type={kind}_type")
+        };
+        let records: Vec<Record> = self.list_at_home(LISTING, own).await?;
         Ok(records
             .into_iter()
             .map(Runner::from)
@@ -80,11 +87,8 @@ impl GitLab {
             return Ok(None);
         }
         let tags = encoded(&question.labels.join(","));
-        let route = format!(
-            "{}/runners?status=online&tag_list={tags}",
-            self.place().await?
-        );
-        let mut records: Vec<Record> = self.api.list(LISTING, &route).await?;
+        let usable = |_| format!("runners?status=online&tag_list={tags}");
+        let mut records: Vec<Record> = self.list_at_home(LISTING, usable).await?;
         records.retain(|record| !record.paused && record.online == Some(true));
         let found = match question.reuse {
             Reuse::Idle => self.idle(records).await?,
@@ -119,8 +123,8 @@ impl GitLab {
         }
         let doing = "looking for running jobs";
         if !self.home().await?.is_group {
-            let route = format!("{}/jobs?scope[]=running", self.place().await?);
-            let jobs: Vec<Job> = self.api.list(doing, &route).await?;
+            let running = |_| "jobs?scope[]=running".to_owned();
+            let jobs: Vec<Job> = self.list_at_home(doing, running).await?;
             let busy = |record: &Record| {
                 jobs.iter()
                     .any(|job| job.runner.as_ref().is_some_and(|r| r.id == record.id))
@@ -145,15 +149,6 @@ impl GitLab {
         }
         let record: Record = answer.read("looking for the runner")?;
         Ok(Some(record.into()))
-    }
-
-    /// The project's or group's part of addresses.
-    async fn place(&self) -> Result<String> {
-        let kind = match self.home().await?.is_group {
-            true => "groups",
-            false => "projects",
-        };
-        Ok(format!("/{kind}/{}", encoded(self.spec.target.path())))
     }
 }
 
