@@ -17,6 +17,8 @@ pub mod names {
     pub const ROOT: &str = "RUNNER_LAUNCH_ROOT";
     /// Where instances download this program from; `{arch}` is replaced.
     pub const AGENT_URL: &str = "RUNNER_LAUNCH_AGENT_URL";
+    /// The repository of the GitHub Action that runs us, as `owner/name`.
+    pub const ACTION_REPOSITORY: &str = "RUNNER_LAUNCH_ACTION_REPOSITORY";
     /// Where the CI's runner program is downloaded from; `{arch}` is replaced.
     pub const RUNNER_URL: &str = "RUNNER_LAUNCH_RUNNER_URL";
     /// Seconds one HTTP request may take.

@@ -9,6 +9,7 @@ pub mod cache;
 pub mod cli;
 pub mod cloud;
 pub mod error;
+pub mod fleet;
 pub mod forge;
 pub mod host;
 pub mod http;

@@ -9,6 +9,7 @@ use tracing::level_filters::LevelFilter;
 use crate::agent;
 use crate::cli::{self, AgentTask, Task};
 use crate::error::{Error, Result};
+use crate::fleet;
 use crate::host::Host;
 use crate::http::Http;
 use crate::launch;
@@ -55,6 +56,13 @@ fn perform(task: Task, host: &Host, printer: &Printer, pipeline: &Pipeline) -> R
             block_on(async {
                 let http = Http::new(host)?;
                 launch::launch(&task, host, &http, pipeline).await
+            })
+        }
+        Task::Fleet(task) => {
+            printer.install(task.log);
+            block_on(async {
+                let http = Http::new(host)?;
+                fleet::run(&task, host, &http, pipeline).await
             })
         }
         Task::Agent(task) => {

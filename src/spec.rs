@@ -96,6 +96,16 @@ pub enum Driver {
     Gitlab,
 }
 
+impl Driver {
+    /// The name as in `--driver`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Driver::Github => "github",
+            Driver::Gitlab => "gitlab",
+        }
+    }
+}
+
 /// The instance wanted, in the user's words; each cloud translates them.
 #[derive(Debug, Clone)]
 pub struct InstanceSpec {

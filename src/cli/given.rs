@@ -1,11 +1,11 @@
-//! What was given for each option: by flag, else by environment.
+//! What was given for each option: by flag, else as an input of the Action, else by environment.
 
 use std::collections::BTreeMap;
 
 use clap::ArgMatches;
 use clap::parser::ValueSource;
 
-use super::options::{Form, OPTIONS};
+use super::options::{Form, Mode, OPTIONS};
 use crate::host::{Host, names};
 use crate::secret::Secret;
 
@@ -16,16 +16,17 @@ pub struct Given {
 
 struct Raw {
     values: Vec<String>,
-    /// `--labels`, or the variable's name.
+    /// `--labels`, `the input labels`, or the variable's name.
     origin: String,
     by_flag: bool,
 }
 
 impl Given {
-    /// A flag beats every variable; the first variable that is set beats the others.
-    pub fn new(matches: &ArgMatches, host: &Host) -> Self {
+    /// What was given for the options of a subcommand. A flag beats an input, which beats
+    /// every variable; the first variable that is set beats the others.
+    pub fn new(mode: Mode, matches: &ArgMatches, host: &Host) -> Self {
         let mut values = BTreeMap::new();
-        for opt in OPTIONS {
+        for opt in OPTIONS.iter().filter(|opt| opt.is_of(mode)) {
             if matches.value_source(opt.name) == Some(ValueSource::CommandLine) {
                 let given = matches.get_many::<String>(opt.name);
                 values.insert(
@@ -38,9 +39,12 @@ impl Given {
                 );
                 continue;
             }
-            let names = opt.env_names();
-            let found = names.iter().find_map(|name| Some((name, host.env(name)?)));
-            if let Some((name, value)) = found {
+            let input = host
+                .env(&opt.input_name())
+                .map(|value| (format!("the input {}", opt.name), value));
+            let mut names = opt.env_names().into_iter();
+            let found = input.or_else(|| names.find_map(|n| host.env(&n).map(|value| (n, value))));
+            if let Some((origin, value)) = found {
                 let list = match opt.form {
                     Form::Many(_) => value
                         .lines()
@@ -54,7 +58,7 @@ impl Given {
                     opt.name,
                     Raw {
                         values: list,
-                        origin: name.clone(),
+                        origin,
                         by_flag: false,
                     },
                 );

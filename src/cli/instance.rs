@@ -26,13 +26,7 @@ pub(super) fn read(
         }
         return None;
     }
-    let provider = given.parsed("cloud", mistakes, |text| match text {
-        "aws" => Ok(Provider::Aws),
-        "azure" => Ok(Provider::Azure),
-        "gcp" => Ok(Provider::Gcp),
-        "kubernetes" => Ok(Provider::Kubernetes),
-        _ => Err(format!("`{text}` is none of aws, azure, gcp, kubernetes")),
-    });
+    let provider = provider(given, mistakes);
     let spec = InstanceSpec {
         // Where the provider is wrong, the rest is still read for its mistakes.
         provider: provider.unwrap_or(Provider::Aws),
@@ -43,7 +37,7 @@ pub(super) fn read(
         }),
         disk_gb: given.parsed("cloud-hdd-size", mistakes, disk),
         spot: spot(given, provider, mistakes, warnings),
-        regions: list(given, "cloud-region", "us-west", mistakes),
+        regions: regions(given, mistakes),
         permission_set: given.one("cloud-permission-set").map(str::to_owned),
         metadata: pairs(given, "cloud-metadata", mistakes),
         startup_script: given.parsed("cloud-startup-script", mistakes, script),
@@ -70,6 +64,20 @@ pub(super) fn read(
     }
     mistakes.extend(cloud::mistakes(&spec));
     Some(spec)
+}
+
+pub(super) fn provider(given: &Given, mistakes: &mut Vec<String>) -> Option<Provider> {
+    given.parsed("cloud", mistakes, |text| match text {
+        "aws" => Ok(Provider::Aws),
+        "azure" => Ok(Provider::Azure),
+        "gcp" => Ok(Provider::Gcp),
+        "kubernetes" => Ok(Provider::Kubernetes),
+        _ => Err(format!("`{text}` is none of aws, azure, gcp, kubernetes")),
+    })
+}
+
+pub(super) fn regions(given: &Given, mistakes: &mut Vec<String>) -> Vec<String> {
+    list(given, "cloud-region", "us-west", mistakes)
 }
 
 fn list(given: &Given, name: &str, default: &str, mistakes: &mut Vec<String>) -> Vec<String> {

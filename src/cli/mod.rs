@@ -1,5 +1,6 @@
 //! The command line: what was said, before anyone asks whether it makes sense.
 
+mod fleet;
 mod forge;
 mod given;
 mod instance;
@@ -15,14 +16,17 @@ use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::secret::Secret;
 use crate::spec::LaunchSpec;
+pub use fleet::{Action, Fleet};
 pub use given::Given;
-use options::{Form, OPTIONS};
+use options::{Form, Mode, OPTIONS, Opt};
 
 /// What the program is asked to do.
 #[derive(Debug)]
 pub enum Task {
     /// Launch a runner.
     Launch(Box<Launch>),
+    /// See to instances that were launched before.
+    Fleet(Box<Fleet>),
     /// Print a completion script.
     Completions(Shell),
     /// Be the agent.
@@ -59,30 +63,6 @@ pub enum AgentTask {
 
 /// The whole command line's definition.
 pub fn command() -> Command {
-    let mut launch = Command::new("launch")
-        .about("Launch a runner and wait until it is ready for jobs")
-        .next_line_help(false);
-    for opt in OPTIONS {
-        let mut arg = Arg::new(opt.name)
-            .long(opt.name)
-            .help(opt.full_help())
-            .help_heading(opt.heading);
-        if let Some(alias) = opt.alias {
-            arg = arg.visible_alias(alias);
-        }
-        launch = launch.arg(match opt.form {
-            Form::Flag => arg
-                .num_args(0..=1)
-                .require_equals(true)
-                .default_missing_value("true")
-                .hide_possible_values(true)
-                .value_name("BOOL"),
-            Form::Value(name) | Form::Many(name) => arg
-                .value_name(name)
-                .action(ArgAction::Append)
-                .allow_hyphen_values(true),
-        });
-    }
     let config = Arg::new("config")
         .long("config")
         .value_name("FILE")
@@ -108,15 +88,67 @@ pub fn command() -> Command {
         .version(env!("CARGO_PKG_VERSION"))
         .subcommand_required(true)
         .arg_required_else_help(true)
-        .subcommand(launch)
+        .subcommands(Mode::ALL.map(subcommand))
         .subcommand(completions)
         .subcommand(agent)
+}
+
+/// The definition of a subcommand that takes [`OPTIONS`].
+fn subcommand(mode: Mode) -> Command {
+    let about = match mode {
+        Mode::Launch => "Launch a runner and wait until it is ready for jobs",
+        Mode::Stop => "Destroy instances and remove their runners, by instance id or runner name",
+        Mode::List => "List the instances that this program launched, with their runners",
+        Mode::Sweep => "Destroy instances of this program that are older than they should be",
+    };
+    let mut command = Command::new(mode.name()).about(about);
+    if mode == Mode::Stop {
+        command = command.arg(
+            Arg::new(fleet::TARGETS)
+                .value_name("INSTANCE_OR_NAME")
+                .help("Instance ids or runner names")
+                .num_args(0..),
+        );
+    }
+    for opt in OPTIONS.iter().filter(|opt| opt.is_of(mode)) {
+        command = command.arg(argument(opt, mode));
+    }
+    command
+}
+
+fn argument(opt: &'static Opt, mode: Mode) -> Arg {
+    let mut arg = Arg::new(opt.name)
+        .long(opt.name)
+        .help(opt.full_help(mode))
+        .help_heading(opt.heading);
+    if let Some(alias) = opt.alias {
+        arg = arg.visible_alias(alias);
+    }
+    match opt.form {
+        Form::Flag => arg
+            .num_args(0..=1)
+            .require_equals(true)
+            .default_missing_value("true")
+            .hide_possible_values(true)
+            .value_name("BOOL"),
+        Form::Value(name) | Form::Many(name) => arg
+            .value_name(name)
+            .action(ArgAction::Append)
+            .allow_hyphen_values(true),
+    }
 }
 
 /// Reads and checks the command line and the environment. Every mistake is in the error.
 pub fn read(args: impl IntoIterator<Item = String>, host: &Host) -> Result<Task> {
     let args: Vec<String> = args.into_iter().collect();
-    let (args, mut mistakes) = without_unknown(args);
+    let mode = args.get(1).and_then(|word| {
+        let mut modes = Mode::ALL.into_iter();
+        modes.find(|mode| mode.name() == word)
+    });
+    let (args, mut mistakes) = match mode {
+        Some(mode) => without_unknown(mode, args),
+        None => (args, Vec::new()),
+    };
     let matches = match command().try_get_matches_from(args) {
         Ok(matches) => matches,
         Err(error) if !error.use_stderr() => return Ok(Task::Print(error.to_string())),
@@ -124,18 +156,26 @@ pub fn read(args: impl IntoIterator<Item = String>, host: &Host) -> Result<Task>
             let text = error.to_string();
             let text = text.strip_prefix("error: ").unwrap_or(&text);
             mistakes.push(text.trim_end().to_owned());
-            return Err(usage(mistakes));
+            return Err(usage(mode, mistakes));
         }
     };
-    match matches.subcommand() {
-        Some(("launch", matches)) => {
-            let launch = launch(matches, host, &mut mistakes);
-            match launch {
-                Some(launch) if mistakes.is_empty() => Ok(Task::Launch(Box::new(launch))),
-                _ => Err(usage(mistakes)),
+    if let (Some(mode), Some((_, matches))) = (mode, matches.subcommand()) {
+        let given = Given::new(mode, matches, host);
+        let task = match mode {
+            Mode::Launch => {
+                launch(given, host, &mut mistakes).map(|task| Task::Launch(Box::new(task)))
             }
-        }
-        _ if !mistakes.is_empty() => Err(usage(mistakes)),
+            Mode::Stop | Mode::List | Mode::Sweep => {
+                let targets = fleet::targets(mode, matches);
+                fleet::read(mode, given, targets, host, &mut mistakes)
+                    .map(|task| Task::Fleet(Box::new(task)))
+            }
+        };
+        return task
+            .filter(|_| mistakes.is_empty())
+            .ok_or_else(|| usage(Some(mode), mistakes));
+    }
+    match matches.subcommand() {
         Some(("completions", matches)) => match matches.get_one::<Shell>("shell") {
             Some(shell) => Ok(Task::Completions(*shell)),
             None => Err(Error::usage("completions: which shell?")),
@@ -157,18 +197,19 @@ fn agent(matches: &ArgMatches) -> Result<Task> {
         .ok_or_else(|| Error::usage("agent: what to do?"))
 }
 
-/// Takes unknown options of `launch` out, so that they are reported together with all else.
-fn without_unknown(args: Vec<String>) -> (Vec<String>, Vec<String>) {
-    if args.get(1).map(String::as_str) != Some("launch") {
-        return (args, Vec::new());
-    }
+/// Takes options that the subcommand doesn't know out, so that they are reported together with all
+/// else.
+fn without_unknown(mode: Mode, args: Vec<String>) -> (Vec<String>, Vec<String>) {
     let mut mistakes = Vec::new();
     let mut known = Vec::new();
-    let mut value_follows = false;
+    // Whether the option before wants a value, and whether that option stays.
+    let mut value_follows = None;
     for arg in args {
-        let name = arg.strip_prefix("--").filter(|name| !name.is_empty());
-        let Some(name) = name.filter(|_| !value_follows) else {
-            value_follows = false;
+        if let Some(stays) = value_follows.take() {
+            known.extend(Some(arg).filter(|_| stays));
+            continue;
+        }
+        let Some(name) = arg.strip_prefix("--").filter(|name| !name.is_empty()) else {
             known.push(arg);
             continue;
         };
@@ -176,21 +217,29 @@ fn without_unknown(args: Vec<String>) -> (Vec<String>, Vec<String>) {
             Some((name, _)) => (name, true),
             None => (name, false),
         };
-        match options::find(name) {
-            Some(opt) => {
-                value_follows = opt.form != Form::Flag && !has_value;
-                known.push(arg);
-            }
-            None if name == "help" || name == "version" => known.push(arg),
-            None => mistakes.push(unknown(name)),
+        let found = options::find(name);
+        let stays = match found {
+            Some(opt) => opt.is_of(mode),
+            None => name == "help" || name == "version",
+        };
+        value_follows = found
+            .filter(|opt| opt.form != Form::Flag && !has_value)
+            .map(|_| stays);
+        if stays {
+            known.push(arg);
+        } else if found.is_some() {
+            mistakes.push(format!("--{name}: `{}` has no such option", mode.name()));
+        } else {
+            mistakes.push(unknown(mode, name));
         }
     }
     (known, mistakes)
 }
 
-fn unknown(name: &str) -> String {
+fn unknown(mode: Mode, name: &str) -> String {
     let likest = OPTIONS
         .iter()
+        .filter(|opt| opt.is_of(mode))
         .map(|opt| (distance(opt.name, name), opt.name))
         .min()
         .filter(|(distance, _)| *distance <= 3);
@@ -216,7 +265,7 @@ fn distance(a: &str, b: &str) -> usize {
     row[b.len()]
 }
 
-fn usage(mistakes: Vec<String>) -> Error {
+fn usage(mode: Option<Mode>, mistakes: Vec<String>) -> Error {
     let message = match mistakes.as_slice() {
         [one] => one.clone(),
         several => {
@@ -224,11 +273,11 @@ fn usage(mistakes: Vec<String>) -> Error {
             format!("{} mistakes:\n{}", several.len(), lines.join("\n"))
         }
     };
-    Error::usage(message).hint("`runner-launch launch --help` lists all options")
+    let command = mode.map_or(String::new(), |mode| format!("{} ", mode.name()));
+    Error::usage(message).hint(format!("`runner-launch {command}--help` lists all options"))
 }
 
-fn launch(matches: &ArgMatches, host: &Host, mistakes: &mut Vec<String>) -> Option<Launch> {
-    let mut given = Given::new(matches, host);
+fn launch(mut given: Given, host: &Host, mistakes: &mut Vec<String>) -> Option<Launch> {
     let mut warnings = Vec::new();
     let log = given.level(mistakes);
     let json = given.is_json(mistakes);

@@ -18,6 +18,8 @@ use crate::spec::{InstanceSpec, Provider};
 pub const TAG_OWNER: &str = "runner-launch";
 /// The tag that holds one launch's [`Order::launch_id`].
 pub const TAG_LAUNCH: &str = "runner-launch-id";
+/// The tag that holds the address of what the runner serves.
+pub const TAG_SERVES: &str = "runner-launch-serves";
 
 /// A processor architecture, in the words of `uname -m`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -83,6 +85,8 @@ pub struct Candidate {
 pub struct Order {
     /// The runner's name, and the instance's.
     pub name: String,
+    /// The address of the repository or organisation that the runner serves.
+    pub serves: String,
     /// Random, unique to this launch: the base of idempotency keys, and a tag.
     pub launch_id: String,
     /// The user data, plain.
@@ -123,6 +127,10 @@ pub struct Instance {
     pub reference: InstanceRef,
     /// The name we gave it.
     pub name: Option<String>,
+    /// Whether it carries this program's tag.
+    pub is_ours: bool,
+    /// The address of what its runner serves, where this call knows.
+    pub serves: Option<String>,
     /// What it is doing.
     pub state: InstanceState,
     /// Its zone.
@@ -147,6 +155,13 @@ pub struct Instance {
     pub reason: Option<String>,
 }
 
+impl Instance {
+    /// Whether it is on its way out, or out.
+    pub fn is_ending(&self) -> bool {
+        matches!(self.state, InstanceState::Ending | InstanceState::Gone)
+    }
+}
+
 /// What an instance is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -161,6 +176,19 @@ pub enum InstanceState {
     Stopped,
     /// No more.
     Gone,
+}
+
+impl InstanceState {
+    /// The word for it in reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            InstanceState::Pending => "pending",
+            InstanceState::Running => "running",
+            InstanceState::Ending => "ending",
+            InstanceState::Stopped => "stopped",
+            InstanceState::Gone => "gone",
+        }
+    }
 }
 
 /// A cloud.
@@ -245,6 +273,22 @@ pub fn open(provider: Provider, host: &Host, http: &Http) -> Option<Arc<dyn Clou
     match provider {
         Provider::Aws => Some(Arc::new(aws::Aws::new(host.clone(), http.clone()))),
         Provider::Azure | Provider::Gcp | Provider::Kubernetes => None,
+    }
+}
+
+/// The native region that a region, a zone or an alias stands for; or what is wrong with it.
+pub fn region(provider: Provider, text: &str) -> Result<String, String> {
+    match provider {
+        Provider::Aws => aws::region(text),
+        Provider::Azure | Provider::Gcp | Provider::Kubernetes => Ok(text.to_owned()),
+    }
+}
+
+/// Whether a text has the form of an instance's id there.
+pub fn is_id(provider: Provider, text: &str) -> bool {
+    match provider {
+        Provider::Aws => aws::is_id(text),
+        Provider::Azure | Provider::Gcp | Provider::Kubernetes => false,
     }
 }
 

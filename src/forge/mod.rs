@@ -1,5 +1,6 @@
 //! The seam to the forges. Clouds are unknown here.
 
+mod forget;
 pub mod github;
 pub mod gitlab;
 
@@ -17,6 +18,7 @@ use crate::host::Host;
 use crate::http::Http;
 use crate::secret::{Secret, exposed};
 use crate::spec::{Docker, Driver, ForgeSpec, Reuse};
+pub use forget::forget;
 
 /// What a launch wants to know of the forge before anything is made.
 #[derive(Debug, Clone)]

@@ -31,8 +31,15 @@ impl Own {
     /// Reads the running program's file.
     pub(super) async fn read() -> Result<Self> {
         let read = || -> std::io::Result<Own> {
-            // The link works even when the file was replaced meanwhile; its folder may not.
-            let mut own = std::fs::File::open("/proc/self/exe")?;
+            // The link works even when the file was replaced meanwhile; its folder may not. An empty
+            // root has no /proc: then the name by which we were called must do. Were it wrong,
+            // instances would refuse the agent, not run another.
+            let called = PathBuf::from(std::env::args_os().next().unwrap_or_default());
+            let link = Path::new("/proc/self/exe");
+            let mut own = match std::fs::File::open(link) {
+                Err(_) if called.is_absolute() => std::fs::File::open(&called)?,
+                opened => opened?,
+            };
             let mut hash = digest::Context::new(&digest::SHA256);
             let mut chunk = vec![0; 64 * 1024];
             loop {
@@ -41,7 +48,7 @@ impl Own {
                     count => hash.update(&chunk[..count]),
                 }
             }
-            let file = std::fs::read_link("/proc/self/exe").unwrap_or_default();
+            let file = std::fs::read_link(link).unwrap_or(called);
             let beside = file.parent().unwrap_or(Path::new("/")).join(SUMS);
             Ok(Own {
                 arch: Arch::own(),
@@ -100,10 +107,7 @@ fn address(host: &Host, file: &Path, arch: Arch) -> Result<Url> {
     let text = match host.env(names::AGENT_URL) {
         Some(url) => url.replace("{arch}", arch.uname()),
         None => {
-            let brought = host
-                .env("GITHUB_ACTION_PATH")
-                .is_some_and(|path| file.starts_with(path));
-            let home = match host.env("GITHUB_ACTION_REPOSITORY").filter(|_| brought) {
+            let home = match action_repository(host, file) {
                 Some(repository) => format!("https://github.com/{repository}"),
                 None => env!("CARGO_PKG_REPOSITORY").to_owned(),
             };
@@ -117,6 +121,28 @@ fn address(host: &Host, file: &Path, arch: Arch) -> Result<Url> {
     Url::parse(&text).map_err(|error| {
         Error::usage(format!("{}: `{text}` is no address", names::AGENT_URL)).caused_by(error)
     })
+}
+
+/// The repository, as `owner/name`, of the Action whose file we are. GitHub's runner leaves
+/// `GITHUB_ACTION_REPOSITORY` empty in the steps of composite Actions
+/// (<https://github.com/actions/runner/issues/2473>), so that ours passes it on in a variable of its
+/// own; and where it unpacked the Action tells, too: `…/_actions/OWNER/NAME/REF/`.
+fn action_repository(host: &Host, file: &Path) -> Option<String> {
+    let brought = host
+        .env("GITHUB_ACTION_PATH")
+        .is_some_and(|path| file.starts_with(path));
+    if !brought {
+        return None;
+    }
+    let named = host
+        .env("GITHUB_ACTION_REPOSITORY")
+        .or(host.env(names::ACTION_REPOSITORY));
+    if let Some(repository) = named {
+        return Some(repository.to_owned());
+    }
+    let mut parts = file.iter().map(|part| part.to_str());
+    parts.find(|part| *part == Some("_actions"))?;
+    Some(format!("{}/{}", parts.next()??, parts.next()??))
 }
 
 /// The checksum beside the download, for an architecture of which nothing is known here.
@@ -191,6 +217,18 @@ mod tests {
             url.as_str()
                 .starts_with("https://github.com/org/fork/releases/")
         );
+        let composite = Host::fixed([
+            ("GITHUB_ACTION_REPOSITORY", ""),
+            (names::ACTION_REPOSITORY, "org/passed"),
+            ("GITHUB_ACTION_PATH", "/actions/org/fork/v1"),
+        ]);
+        let url = address(&composite, file, Arch::X86_64).unwrap();
+        assert!(url.as_str().contains("org/passed/"), "{url}");
+        let path = "/home/runner/work/_actions/org/unpacked/v1";
+        let unpacked = Host::fixed([("GITHUB_ACTION_PATH", path)]);
+        let inside = Path::new(path).join("dist/runner-launch-linux-x86_64");
+        let url = address(&unpacked, &inside, Arch::X86_64).unwrap();
+        assert!(url.as_str().contains("github.com/org/unpacked/"), "{url}");
         let elsewhere = Path::new("/usr/local/bin/runner-launch");
         let url = address(&action, elsewhere, Arch::X86_64).unwrap();
         assert!(!url.as_str().contains("org/fork"), "{url}");

@@ -24,7 +24,7 @@ use crate::host::Host;
 use crate::http::Http;
 use crate::pipeline::Pipeline;
 use crate::signals::{Signals, follow_parent};
-use crate::spec::{Access, Driver, InstanceSpec, LaunchSpec, Provider, Reuse};
+use crate::spec::{Access, InstanceSpec, LaunchSpec, Provider, Reuse};
 use agents::Own;
 use rollback::Made;
 
@@ -189,6 +189,7 @@ impl Life<'_> {
         .user_data(plan.user_data_limit())?;
         let order = Order {
             name: self.spec.name.clone(),
+            serves: self.spec.forge.target_url.to_string(),
             launch_id: self.launch_id.clone(),
             user_data,
             stop: self.stop.clone(),
@@ -340,11 +341,4 @@ fn interrupted(signal: Signal) -> Error {
 
 fn not_available(what: &str) -> Error {
     Error::usage(format!("{what} is not available in this version"))
-}
-
-fn driver_name(driver: Driver) -> &'static str {
-    match driver {
-        Driver::Github => "github",
-        Driver::Gitlab => "gitlab",
-    }
 }

@@ -3,7 +3,6 @@
 
 use serde::Serialize;
 
-use super::driver_name;
 use super::ready::Ready;
 use crate::cli::Launch;
 use crate::cloud::Candidate;
@@ -46,7 +45,7 @@ struct Line<'a> {
 impl<'a> Line<'a> {
     fn new(spec: &'a LaunchSpec) -> Self {
         Self {
-            driver: driver_name(spec.forge.driver),
+            driver: spec.forge.driver.name(),
             idle_timeout: spec.idle_timeout.map_or(-1, |timeout| {
                 i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX)
             }),
@@ -66,24 +65,28 @@ impl<'a> Line<'a> {
     }
 }
 
-/// The names of all outputs, in their order.
-pub const OUTPUTS: [&str; 11] = [
-    "instance-id",
-    "instance-ip",
-    "instance-type",
-    "cloud",
-    "region",
-    "name",
-    "labels",
-    "runner-id",
-    "launch-time",
-    "spot",
-    "runs-on",
+/// All outputs in their order: the name, and what it is.
+pub const OUTPUTS: [(&str, &str); 11] = [
+    ("instance-id", "the instance's id"),
+    (
+        "instance-ip",
+        "its public address, or its private one where it has no other",
+    ),
+    ("instance-type", "its native type"),
+    ("cloud", "`aws`"),
+    ("region", "its native region"),
+    ("name", "the runner's name"),
+    ("labels", "the runner's labels, separated by commas"),
+    ("runner-id", "the runner's id"),
+    ("launch-time", "when the instance was launched"),
+    ("spot", "`true` or `false`"),
+    ("runs-on", "a JSON array for `runs-on: ${{ fromJSON(…) }}`"),
 ];
 
 /// Values for [`OUTPUTS`]; what a runner has not stays empty.
 fn publish(pipeline: &Pipeline, title: &str, values: [String; OUTPUTS.len()]) -> Result<()> {
-    let pairs: Vec<(&str, String)> = OUTPUTS.into_iter().zip(values).collect();
+    let names = OUTPUTS.map(|(name, _)| name);
+    let pairs: Vec<(&str, String)> = names.into_iter().zip(values).collect();
     pipeline.outputs(&pairs)?;
     pipeline.summary(title, &pairs)
 }
@@ -261,7 +264,7 @@ pub(super) fn dry_run(
         name: &spec.name,
         labels: &spec.labels,
         repo: spec.forge.target_url.as_str(),
-        driver: driver_name(spec.forge.driver),
+        driver: spec.forge.driver.name(),
         cloud: wanted.map(|wanted| wanted.provider.name()),
         single: spec.single,
         retry: spec.retry,

@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::Life;
 use crate::cloud::{Instance, InstanceRef, InstanceState};
 use crate::error::{Error, Result};
-use crate::forge::Unregistered;
+use crate::forge;
 
 /// A cancelled GitHub job has ten seconds: a creation under way gets most of them to tell its
 /// instance's id.
@@ -159,36 +159,8 @@ impl Life<'_> {
     /// Removes the runner's record. `late`: the registration was never answered, so that the
     /// record may appear after a first look.
     async fn undo_runner(&self, id: Option<u64>, late: bool) -> Result<()> {
-        let mut looks = if late { 2 } else { 1 };
-        let started = Instant::now();
-        loop {
-            let found = match id {
-                Some(id) => Some(id),
-                None => self
-                    .forge
-                    .find(None, &self.spec.name)
-                    .await?
-                    .map(|runner| runner.id),
-            };
-            match found {
-                Some(id) => match self.forge.unregister(id).await? {
-                    Unregistered::Done => return Ok(()),
-                    Unregistered::Busy if started.elapsed() > BUSY => {
-                        return Err(Error::other(format!(
-                            "the forge still sees a job on the runner {}",
-                            self.spec.name
-                        )));
-                    }
-                    Unregistered::Busy => {}
-                },
-                None => {
-                    looks -= 1;
-                    if looks == 0 {
-                        return Ok(());
-                    }
-                }
-            }
-            sleep(Duration::from_millis(1000)).await;
-        }
+        let looks = if late { 2 } else { 1 };
+        forge::forget(self.forge.as_ref(), id, &self.spec.name, looks, BUSY).await?;
+        Ok(())
     }
 }

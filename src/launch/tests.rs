@@ -31,6 +31,8 @@ struct Fake {
 
 fn instance(reference: InstanceRef) -> Instance {
     Instance {
+        is_ours: true,
+        serves: None,
         reference,
         name: None,
         state: InstanceState::Running,

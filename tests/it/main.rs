@@ -10,12 +10,14 @@
     reason = "a test hands the machine's search path to the programs it starts"
 )]
 
+mod action;
 mod agent;
 mod aws;
 mod closed;
 mod command_line;
 mod documents;
 mod faults;
+mod fleet;
 mod github;
 mod gitlab;
 mod gitlab_agent;
@@ -24,5 +26,6 @@ mod local;
 mod properties;
 mod round_trips;
 mod secrets;
+mod tls;
 mod works_where;
 mod world;

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
 
+use crate::tls::with_tls;
 use crate::world::World;
 
 /// A forward proxy for plain HTTP; the answer is its address and how often it was used.
@@ -83,39 +84,6 @@ async fn all_calls_but_those_of_the_metadata_service_go_through_the_proxy() {
     world.finish().await;
 }
 
-/// Ends TLS before a plain server, with a certificate of a private authority; the answer is the
-/// address and the authority's certificate.
-async fn with_tls(plain: String) -> (String, String) {
-    let certified = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-    let key =
-        rustls::pki_types::PrivateKeyDer::try_from(certified.signing_key.serialize_der()).unwrap();
-    let config = rustls::ServerConfig::builder_with_provider(Arc::new(
-        rustls::crypto::ring::default_provider(),
-    ))
-    .with_safe_default_protocol_versions()
-    .unwrap()
-    .with_no_client_auth()
-    .with_single_cert(vec![certified.cert.der().clone()], key)
-    .unwrap();
-    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
-    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
-    let address = format!(
-        "https://localhost:{}",
-        listener.local_addr().unwrap().port()
-    );
-    tokio::spawn(async move {
-        while let Ok((stream, _)) = listener.accept().await {
-            let (acceptor, plain) = (acceptor.clone(), plain.clone());
-            tokio::spawn(async move {
-                let mut client = acceptor.accept(stream).await?;
-                let mut server = TcpStream::connect(plain).await?;
-                copy_bidirectional(&mut client, &mut server).await
-            });
-        }
-    });
-    (address, certified.cert.pem())
-}
-
 #[tokio::test]
 async fn a_private_authority_is_trusted_when_it_is_named() {
     let mut world = World::new().await;
@@ -125,7 +93,7 @@ async fn a_private_authority_is_trusted_when_it_is_named() {
         .find(|(name, _)| name == "GITHUB_API_URL")
         .unwrap()
         .1;
-    let (address, authority) = with_tls(plain.trim_start_matches("http://").to_owned()).await;
+    let (address, authority) = with_tls("localhost", plain).await;
     world.set("GITHUB_API_URL", Some(&address));
     let done = world.launch(&["--dry-run"]).await;
     assert_eq!(done.code, 1, "{}", done.stderr);

@@ -119,7 +119,7 @@ impl World {
     pub(crate) fn spawn(&self, args: &[&str]) -> Running {
         let mut command = Command::new(program());
         command.args(args);
-        self.start(command)
+        self.spawn_command(command)
     }
 
     /// Starts the program as a step of a workflow does, below a shell.
@@ -129,10 +129,11 @@ impl World {
             .args(["-e", "-c", "\"$@\"; echo done", "sh"])
             .arg(program())
             .args(args);
-        self.start(command)
+        self.spawn_command(command)
     }
 
-    fn start(&self, mut command: Command) -> Running {
+    /// Starts another program in the same surroundings.
+    pub(crate) fn spawn_command(&self, mut command: Command) -> Running {
         let mut child = command
             .env_clear()
             .envs(self.env.iter().cloned())

@@ -2,7 +2,7 @@
 
 use super::images::WantedImage;
 use super::sizes::{self, Place};
-use crate::cloud::{TAG_LAUNCH, TAG_OWNER};
+use crate::cloud::{TAG_LAUNCH, TAG_OWNER, TAG_SERVES};
 use crate::spec::{Cidr, InstanceSpec, Spot};
 
 /// The tag that the console shows as an instance's name.
@@ -142,7 +142,7 @@ fn tags(
     mistakes: &mut Vec<String>,
     warnings: &mut Vec<String>,
 ) -> Vec<(String, String)> {
-    const OURS: [&str; 3] = [TAG_NAME, TAG_OWNER, TAG_LAUNCH];
+    const OURS: [&str; 4] = [TAG_NAME, TAG_OWNER, TAG_LAUNCH, TAG_SERVES];
     const MOST: usize = 50 - OURS.len();
     let option = "--cloud-metadata";
     let mut tags = Vec::new();
@@ -163,7 +163,7 @@ fn tags(
                 "{option}: AWS keeps keys that begin with `aws:` to itself: `{key}`"
             ));
         }
-        if key == TAG_OWNER || key == TAG_LAUNCH {
+        if [TAG_OWNER, TAG_LAUNCH, TAG_SERVES].contains(&key.as_str()) {
             mistakes.push(format!("{option}: the key `{key}` is this program's own"));
         }
         if key == TAG_NAME {

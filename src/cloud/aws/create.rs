@@ -13,7 +13,7 @@ use super::network;
 use super::plan::{AwsPlan, Way};
 use super::refusal::{Meaning, Refusal};
 use super::sizes;
-use crate::cloud::{Candidate, Instance, Order, Plan, TAG_LAUNCH, TAG_OWNER};
+use crate::cloud::{Candidate, Instance, Order, Plan, TAG_LAUNCH, TAG_OWNER, TAG_SERVES};
 use crate::error::{Error, Kind, Result};
 
 /// The most user data that EC2 takes, before Base64.
@@ -223,6 +223,7 @@ fn run_query(
         (TAG_NAME, order.name.as_str()),
         (TAG_OWNER, env!("CARGO_PKG_VERSION")),
         (TAG_LAUNCH, order.launch_id.as_str()),
+        (TAG_SERVES, order.serves.as_str()),
     ];
     let users = asked
         .tags
@@ -327,6 +328,7 @@ mod tests {
     fn order(launch_id: &str) -> Order {
         Order {
             name: "cml-x".into(),
+            serves: "https://github.com/org/repo".into(),
             launch_id: launch_id.into(),
             user_data: b"#!/bin/sh\n".to_vec(),
             stop: StopFlag::default(),

@@ -9,7 +9,7 @@ use super::asked::TAG_NAME;
 use super::client::{Client, Failure, Query};
 use super::refusal::Meaning;
 use super::xml::{Nothing, Set, filled};
-use crate::cloud::{Instance, InstanceRef, InstanceState, TAG_LAUNCH, TAG_OWNER};
+use crate::cloud::{Instance, InstanceRef, InstanceState, TAG_LAUNCH, TAG_OWNER, TAG_SERVES};
 use crate::error::{Error, Result};
 
 #[derive(Debug, Deserialize)]
@@ -113,17 +113,21 @@ impl Item {
         let mut groups = std::iter::once(self.group_set)
             .chain(of_interfaces)
             .flat_map(|groups| groups.items);
-        let name = self
-            .tag_set
-            .items
-            .into_iter()
-            .find(|tag| tag.key == TAG_NAME);
+        let tags = &self.tag_set.items;
+        let tagged = |key: &str| {
+            let tag = tags.iter().find(|tag| tag.key == key)?;
+            Some(tag.value.clone())
+        };
+        let (name, serves) = (tagged(TAG_NAME), tagged(TAG_SERVES));
+        let is_ours = tagged(TAG_OWNER).is_some();
         Instance {
             reference: InstanceRef {
                 id: self.instance_id,
                 region: region.to_owned(),
             },
-            name: name.map(|tag| tag.value),
+            name,
+            is_ours,
+            serves,
             state,
             zone: self
                 .placement

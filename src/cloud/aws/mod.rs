@@ -86,6 +86,16 @@ pub fn mistakes(spec: &InstanceSpec) -> Vec<String> {
     Asked::read(spec).err().unwrap_or_default()
 }
 
+/// See [`super::region`].
+pub fn region(text: &str) -> Result<String, String> {
+    Place::read(text).map(|place| place.region)
+}
+
+/// See [`super::is_id`].
+pub fn is_id(text: &str) -> bool {
+    asked::is_id(text, "i-")
+}
+
 /// Waits between tries while what was just made isn't known everywhere yet.
 /// <https://docs.aws.amazon.com/ec2/latest/devguide/eventual-consistency.html>
 struct Settling(std::slice::Iter<'static, u64>);

@@ -28,6 +28,7 @@ fn cloud(server: &Server, more: &[(&str, &str)]) -> Aws {
 fn order() -> Order {
     Order {
         name: "cml-x".into(),
+        serves: "https://github.com/org/repo".into(),
         launch_id: "launch".into(),
         user_data: Vec::new(),
         stop: StopFlag::default(),

@@ -1,5 +1,6 @@
 //! The program's own options, and the real binary's arguments behind them.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use sandbox::FaultKind;
@@ -23,6 +24,7 @@ Options:
 Options of bench, which measures the speed and the size of runner-launch and prints ratios:
       --runs N             how often everything is measured [default: 10]
       --debug              measure a debug build instead of a release build
+      --program FILE       measure this binary, such as a released one, and build none
 
 Examples:
   sandbox launch --cloud=aws --labels=gpu --single
@@ -60,6 +62,8 @@ pub(crate) struct Bench {
     pub(crate) runs: usize,
     /// Whether a debug build is measured.
     pub(crate) debug: bool,
+    /// The binary to measure instead of one that is built first.
+    pub(crate) program: Option<PathBuf>,
 }
 
 impl Bench {
@@ -68,17 +72,21 @@ impl Bench {
         let mut read = Bench {
             runs: 10,
             debug: false,
+            program: None,
         };
         while let Some(arg) = args.next() {
             let (name, value) = match arg.split_once('=') {
                 Some((name, value)) => (name, Some(value.to_owned())),
                 None => (arg.as_str(), None),
             };
+            let mut value = || {
+                let value = value.clone().or_else(|| args.next());
+                value.ok_or_else(|| format!("{name} wants a value"))
+            };
             match name {
+                "--program" => read.program = Some(value()?.into()),
                 "--runs" => {
-                    let text = value
-                        .or_else(|| args.next())
-                        .ok_or("--runs wants a value")?;
+                    let text = value()?;
                     let number = text.parse().ok().filter(|number| *number > 0);
                     read.runs =
                         number.ok_or_else(|| format!("--runs: `{text}` is no positive number"))?;
@@ -205,10 +213,20 @@ mod tests {
     #[test]
     fn a_benchmark_is_asked_for_by_its_name() {
         let asked = |args: &[&str]| Asked::read(args.iter().map(|arg| (*arg).to_owned()));
-        let bench = |runs, debug| Ok(Asked::Bench(Bench { runs, debug }));
+        let bench = |runs, debug| {
+            Ok(Asked::Bench(Bench {
+                runs,
+                debug,
+                program: None,
+            }))
+        };
         assert_eq!(asked(&["bench"]), bench(10, false));
         assert_eq!(asked(&["bench", "--runs", "3", "--debug"]), bench(3, true));
         assert_eq!(asked(&["bench", "--runs=1"]), bench(1, false));
+        let Ok(Asked::Bench(given)) = asked(&["bench", "--program", "dist/x"]) else {
+            panic!("a benchmark");
+        };
+        assert_eq!(given.program, Some(PathBuf::from("dist/x")));
         assert_eq!(asked(&["bench", "--help"]), Ok(Asked::Help));
         for args in [["--runs=0"], ["--runs=x"], ["--runs"], ["launch"]] {
             assert!(

@@ -44,17 +44,16 @@ pub(crate) async fn run(options: &Bench) -> io::Result<u8> {
 }
 
 async fn measure(options: &Bench) -> io::Result<()> {
-    let profile = match options.debug {
-        true => Profile::Debug,
-        false => Profile::Release,
+    let (binary, what) = match (&options.program, options.debug) {
+        (Some(file), _) => (file.canonicalize()?, "as given"),
+        (None, true) => (program::build(Profile::Debug).await?, "debug build"),
+        (None, false) => (program::build(Profile::Release).await?, "release build"),
     };
-    let binary = program::build(profile).await?;
     let version = program::command(&binary, Vec::new());
     let version = version_of(version).await?;
     table::head(&format!(
-        "{} ({} build), measured {} times",
+        "{} ({what}), measured {} times",
         version.trim(),
-        if options.debug { "debug" } else { "release" },
         options.runs
     ));
     size(&binary)?;

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use jiff::SignedDuration;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use super::lifecycle::Order;
 use super::state::{Instance, Permission, Phase, Shortage, State};
@@ -257,6 +259,20 @@ impl Ec2 {
             .world
             .with_instance(id, |instance| instance.machine.clone());
         machine.flatten().is_some_and(|machine| machine.kill_main())
+    }
+
+    /// Hangs an instance: nothing on it runs any more, and it answers nobody.
+    pub fn freeze(&self, id: &str) {
+        for process in self.processes(id) {
+            // One that has just ended needs no stopping.
+            let _ = kill(Pid::from_raw(process.pid), Signal::SIGSTOP);
+        }
+    }
+
+    /// Takes an instance's tags away, so that it is anybody's.
+    pub fn untag(&self, id: &str) {
+        self.world
+            .with_instance(id, |instance| instance.tags.clear());
     }
 
     /// Crashes an instance, which then boots again.
