@@ -15,6 +15,7 @@ mod agent;
 mod aws;
 mod closed;
 mod command_line;
+mod component;
 mod documents;
 mod faults;
 mod fleet;
