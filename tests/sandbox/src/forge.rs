@@ -36,16 +36,7 @@ pub(crate) struct Attempt {
 impl Forge {
     /// The one that the real binary's arguments are about.
     pub(crate) fn of(program: &[String], sandbox: &Sandbox) -> Self {
-        let mut words = program.iter().map(String::as_str);
-        let mut driver = None;
-        while let Some(word) = words.next() {
-            driver = match word.strip_prefix("--driver") {
-                Some("") => words.next(),
-                Some(value) => value.strip_prefix('=').or(driver),
-                None => driver,
-            };
-        }
-        match driver {
+        match driver(program) {
             Some("gitlab") => Forge::GitLab(sandbox.gitlab()),
             _ => Forge::GitHub(sandbox.github()),
         }
@@ -128,10 +119,43 @@ impl Forge {
     }
 }
 
+/// The value of `--driver`.
+fn driver(program: &[String]) -> Option<&str> {
+    let mut words = program.iter().map(String::as_str);
+    let mut driver = None;
+    while let Some(word) = words.next() {
+        driver = match word.strip_prefix("--driver") {
+            Some("") => words.next(),
+            Some(value) => value.strip_prefix('=').or(driver),
+            None => driver,
+        };
+    }
+    driver
+}
+
 /// A project that a runner of this scope serves.
 fn project(scope: &str, is_group: bool) -> String {
     match is_group {
         true => format!("{scope}/repo"),
         false => scope.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::driver;
+
+    #[test]
+    fn the_driver_is_one_of_the_arguments() {
+        for (program, expected) in [
+            ("launch --single", None),
+            ("launch --driver=gitlab --single", Some("gitlab")),
+            ("launch --driver gitlab", Some("gitlab")),
+            ("launch --driver-token=x --driver=github", Some("github")),
+            ("launch --driver=gitlab --driver-token=x", Some("gitlab")),
+        ] {
+            let program: Vec<String> = program.split(' ').map(str::to_owned).collect();
+            assert_eq!(driver(&program), expected, "{program:?}");
+        }
     }
 }

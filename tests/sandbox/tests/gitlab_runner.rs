@@ -2,8 +2,6 @@
 
 mod support;
 
-use std::time::Duration;
-
 use sandbox::{FaultKind, JobScript};
 use support::gitlab::{Program, completed, line, new_runner, owner, parsed, running};
 use support::{end, sandbox, until};
@@ -161,12 +159,15 @@ async fn signals_end_it_gently_or_at_once() {
     assert_eq!(job.failure_reason.as_deref(), Some("runner_system_failure"));
 
     // A second signal doesn't wait for anything.
-    let stubborn = shell("trap '' TERM; while :; do sleep 0.1; done");
+    let stubborn =
+        shell("trap '' TERM; echo here; while [ -d \"$CI_PROJECT_DIR\" ]; do sleep 0.1; done");
     let pipeline = gitlab.queue_pipeline("octo/repo", "train", &["a"], stubborn);
     let mut runner = program.run(&[]);
-    running(&gitlab, pipeline).await;
-    runner.says("received").await;
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    until("the job runs", || {
+        let job = gitlab.pipeline(pipeline)?.jobs.remove(0);
+        job.output.iter().any(|line| line == "here").then_some(())
+    })
+    .await;
     runner.signal_leader("INT");
     runner.says("Requested exit: interrupt").await;
     runner.signal_leader("TERM");

@@ -91,6 +91,8 @@ pub(crate) async fn running(gitlab: &GitLab, pipeline: u64) {
 #[derive(Debug)]
 pub(crate) struct Program {
     pub(crate) folder: tempfile::TempDir,
+    /// By it the sandbox knows what belongs to it, and ends it.
+    home: PathBuf,
 }
 
 impl Program {
@@ -110,7 +112,10 @@ impl Program {
         let program = folder.path().join("gitlab-runner");
         std::fs::write(&program, file.body).unwrap();
         std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
-        Program { folder }
+        Program {
+            folder,
+            home: sandbox.home(),
+        }
     }
 
     /// Writes a configuration with one runner, `r`.
@@ -135,10 +140,10 @@ impl Program {
             .current_dir(self.folder.path())
             .env_clear()
             .env("PATH", "/usr/local/bin:/usr/bin:/bin")
+            .env("HOME", &self.home)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .kill_on_drop(true);
-        command.as_std_mut();
         std::os::unix::process::CommandExt::process_group(command.as_std_mut(), 0);
         command
     }

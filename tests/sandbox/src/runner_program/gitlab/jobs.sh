@@ -74,6 +74,13 @@ VOLUMES
     --data "privileged=${privileged:-false}" "$@"
 }
 
+# The real one asks the daemon. There is none in a sandbox: the client has the say, on an instance
+# the one that is installed there.
+docker_works() {
+  instance=$(pwd | sed -n 's|^\(.*/instances/i-[0-9a-f]*\)/root/.*|\1/bin/|p')
+  "${instance}docker" version >/dev/null 2>&1
+}
+
 prepare_job() {
   in_log "Running with $program $version ($revision)"
   in_log "  on $name $short, system ID: $system_id"
@@ -84,10 +91,7 @@ prepare_job() {
       return 1
     fi
     in_log "Using Docker executor with image $image ..."
-    # The real one needs the daemon alone. In a sandbox there is none: its client has the say, where
-    # there is one. (The client of the machine around the sandbox has none.)
-    client=$(command -v docker || true)
-    if grep -q "part of a sandbox" "$client" 2>/dev/null && ! docker version >/dev/null 2>&1; then
+    if ! docker_works; then
       failure="Cannot connect to the Docker daemon at unix:///var/run/docker.sock."
       failure="$failure Is the docker daemon running?"
       return 1
