@@ -103,6 +103,11 @@ impl Process {
         })
     }
 
+    /// The program's own id, which is also its group's.
+    pub(super) fn id(&self) -> Pid {
+        self.group
+    }
+
     /// Waits for the program's own end.
     pub(super) async fn ended(&mut self) -> Result<ExitStatus> {
         self.child
@@ -253,11 +258,11 @@ pub(super) fn adopt_orphans() {
     let _ = nix::sys::prctl::set_child_subreaper(true);
 }
 
-/// Buries the dead among the processes that were taken over: a runner may live for weeks.
-/// The program's own end is waited for elsewhere, so a living child is left alone.
-pub(super) fn reap_orphans() {
+/// Buries the dead among the processes that were taken over: a runner may live for weeks. The
+/// program's own end, which may have come by now, is waited for elsewhere.
+pub(super) fn reap_orphans(program: Pid) {
     for (pid, parent, state) in processes(Path::new("/proc")) {
-        if parent == Pid::this().as_raw() && state == "Z" {
+        if parent == Pid::this().as_raw() && state == "Z" && pid != program.as_raw() {
             let _ = nix::sys::wait::waitpid(
                 Pid::from_raw(pid),
                 Some(nix::sys::wait::WaitPidFlag::WNOHANG),

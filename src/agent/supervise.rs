@@ -3,6 +3,7 @@
 use std::process::ExitStatus;
 use std::time::Duration;
 
+use nix::unistd::Pid;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout};
 
@@ -65,6 +66,7 @@ impl std::fmt::Display for Why {
 
 /// What the supervisor knows of the runner program.
 struct Watch {
+    program: Pid,
     ready: bool,
     /// When the present job began.
     job_since: Option<Instant>,
@@ -145,6 +147,7 @@ impl Agent {
     ) -> Result<Why> {
         let started = Instant::now();
         let mut watch = Watch {
+            program: process.id(),
             ready: false,
             job_since: None,
             idle_since: started,
@@ -248,7 +251,7 @@ impl Agent {
                 self.reporter
                     .job_ended(job.name.as_deref().unwrap_or_default(), success);
                 self.kept.change(|state| state.job = None);
-                reap_orphans();
+                reap_orphans(watch.program);
                 // The next job writes its own, and must not be taken for this one.
                 let _ = std::fs::remove_file(&self.layout.note);
             }

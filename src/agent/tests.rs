@@ -221,6 +221,33 @@ async fn a_program_that_crashes_in_a_job_has_it_run_again() {
 }
 
 #[tokio::test]
+async fn a_program_that_counts_by_itself_ends_when_it_says_so() {
+    // Its last job was cancelled before it began, and is not run again.
+    let (outcome, asked, _) = life(
+        "echo ready; echo started; sleep 1; echo idle",
+        Some(300),
+        false,
+        0,
+    )
+    .await;
+    outcome.unwrap();
+    assert_eq!(asked, ["unregister 3"]);
+}
+
+#[tokio::test]
+async fn a_runner_that_the_forge_refuses_again_and_again_ends() {
+    let (outcome, asked, _) = life(
+        "echo ready; echo refused; sleep 1; echo refused; exec sleep 600",
+        None,
+        false,
+        0,
+    )
+    .await;
+    outcome.unwrap();
+    assert_eq!(asked, ["unregister 3"]);
+}
+
+#[tokio::test]
 async fn a_program_that_never_gets_ready_is_told_with_its_last_words() {
     let (outcome, asked, _) = life("echo bad configuration >&2; exit 1", Some(300), false, 0).await;
     let error = outcome.unwrap_err();
