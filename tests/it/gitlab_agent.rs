@@ -51,6 +51,42 @@ async fn a_spot_interruption_runs_the_pipeline_again() {
 }
 
 #[tokio::test]
+async fn the_job_that_launched_is_run_again_with_the_rest_of_its_pipeline() {
+    let mut world = World::gitlab().await;
+    let gitlab = world.sandbox.gitlab();
+    // A runner here does what a launching job does: it succeeds.
+    let running = world.spawn(&["launch", "--labels=small", "--single", "--name=small"]);
+    let nothing = JobScript::Sleep(Duration::ZERO);
+    let pipeline = gitlab.queue_pipeline("octo/repo", "launch", &["small"], nothing);
+    assert_eq!(world.done(running).await.code, 0, "{}", world.report());
+    let launching = gitlab.pipeline(pipeline).unwrap().jobs[0].id;
+    world.set("CI_JOB_ID", Some(&launching.to_string()));
+    let done = world.launch(&["--labels=work"]).await;
+    assert_eq!(done.code, 0, "{}", world.report());
+    let long = JobScript::Sleep(Duration::from_secs(3600));
+    gitlab.add_job(pipeline, "train", &["work"], long);
+    let id = world.instance().id;
+    world
+        .until("the agent knows of the job", || {
+            world.sandbox.ec2().console(&id).contains("job_started")
+        })
+        .await;
+    world.sandbox.ec2().press_power_button(&id);
+    world.until_clean().await;
+    let jobs = gitlab.pipeline(pipeline).unwrap().jobs;
+    for name in ["launch", "train"] {
+        let last = jobs.iter().rfind(|job| job.name == name).unwrap();
+        assert_eq!(
+            (last.attempt, last.status.as_str()),
+            (2, "pending"),
+            "{name}: {}",
+            world.report()
+        );
+    }
+    world.finish().await;
+}
+
+#[tokio::test]
 async fn a_killed_agent_s_job_is_run_again_and_the_machine_given_back() {
     let world = World::gitlab().await;
     let (pipeline, id) = at_work(&world, &[]).await;

@@ -292,6 +292,14 @@ impl GitLab {
         id
     }
 
+    /// Adds a job to a pipeline; the answer is the job's id.
+    pub fn add_job(&self, pipeline: u64, name: &str, tags: &[&str], script: JobScript) -> u64 {
+        let tags: Vec<String> = tags.iter().map(|tag| (*tag).into()).collect();
+        let id = lock(&self.hub.state).add_job(pipeline, name, &tags, script);
+        self.hub.wake();
+        id
+    }
+
     /// A pipeline.
     pub fn pipeline(&self, id: u64) -> Option<PipelineView> {
         let state = lock(&self.hub.state);

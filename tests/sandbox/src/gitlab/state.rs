@@ -261,6 +261,22 @@ impl State {
         id
     }
 
+    pub(super) fn add_job(
+        &mut self,
+        pipeline: u64,
+        name: &str,
+        tags: &[String],
+        script: JobScript,
+    ) -> u64 {
+        let job = Job::new(self.new_id(), 1, name, tags, script);
+        self.show_job(pipeline, &job);
+        let id = job.id;
+        if let Some(pipeline) = self.pipelines.get_mut(&pipeline) {
+            pipeline.jobs.push(job);
+        }
+        id
+    }
+
     pub(super) fn pipeline_views(&self) -> Vec<PipelineView> {
         self.pipelines.values().map(Pipeline::view).collect()
     }
