@@ -1,5 +1,8 @@
 //! The signals that end a launch or a runner, as one stream.
 
+use std::time::Duration;
+
+use nix::unistd::Pid;
 use tokio::signal::unix::{Signal as Stream, SignalKind, signal};
 
 use crate::error::{Error, Result, Signal};
@@ -12,6 +15,8 @@ pub struct Signals {
     quit: Stream,
     /// `None` where it is ignored, as below `nohup`: then it stays so.
     hangup: Option<Stream>,
+    /// The process that started us, while its end means ours.
+    parent: Option<Pid>,
 }
 
 impl Signals {
@@ -28,7 +33,14 @@ impl Signals {
                 true => None,
                 false => Some(listen(SignalKind::hangup())?),
             },
+            parent: None,
         })
+    }
+
+    /// Takes the end of the process that started us for a SIGTERM, once. In a pipeline, the shell
+    /// around us gets the signals that are meant for us, and says nothing when it dies of them.
+    pub fn follow_parent(&mut self) {
+        self.parent = Some(nix::unistd::getppid());
     }
 
     /// Waits for the next one.
@@ -38,6 +50,10 @@ impl Signals {
             _ = self.terminate.recv() => Signal::Terminate,
             _ = self.quit.recv() => Signal::Quit,
             () = received(&mut self.hangup) => Signal::Hangup,
+            () = orphaned(self.parent) => {
+                self.parent = None;
+                Signal::Terminate
+            }
         }
     }
 }
@@ -60,12 +76,17 @@ fn is_ignored(signal: Signal) -> bool {
     mask.unwrap_or_default() >> (signal.number() - 1) & 1 == 1
 }
 
-/// In a pipeline, the shell around us gets the signals that are meant for us, and says nothing
-/// when it dies of them: have the kernel tell us.
-/// <https://man7.org/linux/man-pages/man2/PR_SET_PDEATHSIG.2const.html>
-pub fn follow_parent() {
-    // Without it, a cancelled job is left to the instance's own dead-man timer.
-    if let Err(error) = nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGTERM) {
-        tracing::debug!("asking to be told of the parent's end: {error}");
+/// Waits for the end of the process that started us, which shows in our being handed to another.
+///
+/// The kernel would tell at once (`PR_SET_PDEATHSIG`), but it means the thread that started us, not
+/// the process, and programs like GitHub's runner end their threads as they like.
+async fn orphaned(parent: Option<Pid>) {
+    /// Ten seconds is what a cancelled GitHub job has in all.
+    const LOOK: Duration = Duration::from_millis(100);
+    let Some(parent) = parent else {
+        return std::future::pending().await;
+    };
+    while nix::unistd::getppid() == parent {
+        tokio::time::sleep(LOOK).await;
     }
 }

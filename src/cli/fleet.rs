@@ -5,6 +5,7 @@ use std::time::Duration;
 use clap::ArgMatches;
 use tracing::level_filters::LevelFilter;
 
+use super::given::Source;
 use super::options::Mode;
 use super::{Given, forge, instance, values};
 use crate::cloud;
@@ -45,6 +46,8 @@ pub enum Action {
     Sweep {
         /// The least age.
         older_than: Duration,
+        /// Whether the age alone decides: also of what serves something else, or is at work.
+        all: bool,
         /// Whether only to say so.
         dry_run: bool,
     },
@@ -80,9 +83,12 @@ pub(super) fn read(
         Mode::Sweep => sweep(&given, mistakes),
         Mode::List | Mode::Launch => Some(Action::List),
     };
-    // Only `stop` can't do without: names are unique at one forge's target, nowhere else.
+    // A list can do without. The other two must know what is meant: names are unique at one forge's
+    // target only, and a runner that is at work is told from one that isn't by nobody else.
+    let by_age = matches!(action, Some(Action::Sweep { all: true, .. }));
     let asked = ["token", "github-app-id", "repo", "driver"];
-    let forge = match mode == Mode::Stop || asked.iter().any(|name| given.one(name).is_some()) {
+    let is_asked = asked.iter().any(|name| given.one(name).is_some());
+    let forge = match is_asked || !(mode == Mode::List || by_age) {
         true => Some(forge::read(&mut given, host, mistakes)?),
         false => None,
     };
@@ -109,12 +115,15 @@ fn regions(given: &Given, provider: Option<Provider>, mistakes: &mut Vec<String>
     regions
 }
 
-/// The arguments, and what the options name; where there are arguments, a variable that was set
-/// for a launch stays out of it.
+/// The arguments and what the options name, of the strongest source alone: a variable that was set
+/// for a launch must not add to what a command line names.
 fn stop(given: &Given, mut targets: Vec<String>, mistakes: &mut Vec<String>) -> Option<Action> {
-    let named = !targets.is_empty();
-    for name in ["instance-id", "name"] {
-        if given.by_flag(name) || !named {
+    let options = ["instance-id", "name"];
+    let arguments = (!targets.is_empty()).then_some(Source::Flag);
+    let sources = options.iter().filter_map(|name| given.source(name));
+    let strongest = sources.chain(arguments).min();
+    for name in options {
+        if given.source(name) == strongest {
             targets.extend(given.one(name).map(|text| text.trim().to_owned()));
         }
     }
@@ -138,7 +147,9 @@ fn stop(given: &Given, mut targets: Vec<String>, mistakes: &mut Vec<String>) -> 
 }
 
 fn sweep(given: &Given, mistakes: &mut Vec<String>) -> Option<Action> {
-    let dry_run = given.flag("dry-run", mistakes);
+    /// What is younger may just be on its way up.
+    const LEAST: Duration = Duration::from_secs(600);
+    let (dry_run, all) = (given.flag("dry-run", mistakes), given.flag("all", mistakes));
     if given.one("older-than").is_none() {
         mistakes.push(
             "--older-than: say how long ago an instance must have been launched to be swept, \
@@ -146,8 +157,20 @@ fn sweep(given: &Given, mistakes: &mut Vec<String>) -> Option<Action> {
                 .to_owned(),
         );
     }
+    let older_than = given.parsed("older-than", mistakes, |text| {
+        if text.parse::<u64>().is_ok() {
+            return Err(format!("`{text}` of what? such as {text}h or {text}d"));
+        }
+        match values::duration(text)? {
+            short if short < LEAST => Err(format!(
+                "`{text}` is shorter than the ten minutes that a launch may take"
+            )),
+            long => Ok(long),
+        }
+    })?;
     Some(Action::Sweep {
-        older_than: given.parsed("older-than", mistakes, values::duration)?,
+        older_than,
+        all,
         dry_run,
     })
 }

@@ -18,13 +18,31 @@ struct Raw {
     values: Vec<String>,
     /// `--labels`, `the input labels`, or the variable's name.
     origin: String,
-    by_flag: bool,
+    source: Source,
+}
+
+/// Where a value came from, the strongest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Source {
+    /// The command line.
+    Flag,
+    /// An input of the Action.
+    Input,
+    /// The environment.
+    Variable,
 }
 
 impl Given {
     /// What was given for the options of a subcommand. A flag beats an input, which beats
     /// every variable; the first variable that is set beats the others.
-    pub fn new(mode: Mode, matches: &ArgMatches, host: &Host) -> Self {
+    pub fn new(mode: Mode, matches: &ArgMatches, host: &Host, mistakes: &mut Vec<String>) -> Self {
+        // A variable may be there for another subcommand; an input is said for this one.
+        for opt in OPTIONS.iter().filter(|opt| !opt.is_of(mode)) {
+            if host.env(&opt.input_name()).is_some() {
+                let mode = mode.name();
+                mistakes.push(format!("the input {}: not one of mode {mode}", opt.name));
+            }
+        }
         let mut values = BTreeMap::new();
         for opt in OPTIONS.iter().filter(|opt| opt.is_of(mode)) {
             if matches.value_source(opt.name) == Some(ValueSource::CommandLine) {
@@ -34,17 +52,21 @@ impl Given {
                     Raw {
                         values: given.into_iter().flatten().cloned().collect(),
                         origin: format!("--{}", opt.name),
-                        by_flag: true,
+                        source: Source::Flag,
                     },
                 );
                 continue;
             }
-            let input = host
-                .env(&opt.input_name())
-                .map(|value| (format!("the input {}", opt.name), value));
-            let mut names = opt.env_names().into_iter();
-            let found = input.or_else(|| names.find_map(|n| host.env(&n).map(|value| (n, value))));
-            if let Some((origin, value)) = found {
+            let input = host.env(&opt.input_name()).map(|value| {
+                let origin = format!("the input {}", opt.name);
+                (origin, value, Source::Input)
+            });
+            let variable = |name: String| {
+                let value = host.env(&name)?;
+                Some((name, value, Source::Variable))
+            };
+            let found = input.or_else(|| opt.env_names().into_iter().find_map(variable));
+            if let Some((origin, value, source)) = found {
                 let list = match opt.form {
                     Form::Many(_) => value
                         .lines()
@@ -59,7 +81,7 @@ impl Given {
                     Raw {
                         values: list,
                         origin,
-                        by_flag: false,
+                        source,
                     },
                 );
             }
@@ -86,9 +108,14 @@ impl Given {
             .map_or_else(|| format!("--{name}"), |raw| raw.origin.clone())
     }
 
+    /// Where the value came from; `None`: there is none.
+    pub fn source(&self, name: &str) -> Option<Source> {
+        self.values.get(name).map(|raw| raw.source)
+    }
+
     /// Whether the value came from the command line.
     pub fn by_flag(&self, name: &str) -> bool {
-        self.values.get(name).is_some_and(|raw| raw.by_flag)
+        self.source(name) == Some(Source::Flag)
     }
 
     /// A flag's state; absent is false.

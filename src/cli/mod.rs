@@ -160,7 +160,7 @@ pub fn read(args: impl IntoIterator<Item = String>, host: &Host) -> Result<Task>
         }
     };
     if let (Some(mode), Some((_, matches))) = (mode, matches.subcommand()) {
-        let given = Given::new(mode, matches, host);
+        let given = Given::new(mode, matches, host, &mut mistakes);
         let task = match mode {
             Mode::Launch => {
                 launch(given, host, &mut mistakes).map(|task| Task::Launch(Box::new(task)))

@@ -205,6 +205,7 @@ pub const OPTIONS: &[Opt] = &[
     opt("cloud-ssh-cidr", Value("LIST"), "Debugging", "Networks that may reach the instance's SSH port").default("any, once SSH is asked for; else none"),
     opt("instance-id", Value("ID"), "Afterwards", "Instance to stop; a runner's --name will do as well").modes(&[Stop]),
     opt("older-than", Value("TIME"), "Afterwards", "How long ago an instance must have been launched to be swept: 90min, 12h, 2d").modes(&[Sweep]),
+    opt("all", Flag, "Afterwards", "Sweep by age alone: also what serves other repositories, and runners at work").modes(&[Sweep]),
     opt("log", Value("LEVEL"), "Global", "error, warn, info or debug").default("info").modes(&Mode::ALL),
     opt("driver", Value("FORGE"), "Global", "github or gitlab").default("inferred").modes(&Mode::ALL),
     opt("repo", Value("URL"), "Global", "Repository, organisation or group to serve: an address, or owner/name").default("inferred").modes(&Mode::ALL),

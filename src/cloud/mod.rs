@@ -127,7 +127,7 @@ pub struct Instance {
     pub reference: InstanceRef,
     /// The name we gave it.
     pub name: Option<String>,
-    /// Whether it carries this program's tag.
+    /// Whether it carries this program's tags.
     pub is_ours: bool,
     /// The address of what its runner serves, where this call knows.
     pub serves: Option<String>,

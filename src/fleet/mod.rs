@@ -16,7 +16,7 @@ use tokio::time::timeout;
 use crate::cli::{Action, Fleet};
 use crate::cloud::{self, Cloud, Instance};
 use crate::error::{Error, Kind, Result};
-use crate::forge::{self, Forge, Runner};
+use crate::forge::{self, Forge, Forgotten, Runner};
 use crate::host::Host;
 use crate::http::Http;
 use crate::pipeline::Pipeline;
@@ -25,8 +25,9 @@ use report::Row;
 
 /// How long all of it may take.
 const TOTAL: Duration = Duration::from_secs(300);
-/// How long a forge may still see a job on a runner whose instance was destroyed.
-const BUSY: Duration = Duration::from_secs(60);
+/// How long we wait for a forge to notice that a runner with a job is gone. An agent that still
+/// lives says so within seconds; without one, GitHub takes minutes.
+const BUSY: Duration = Duration::from_secs(20);
 /// How many questions a forge or cloud is asked at a time.
 const AT_ONCE: usize = 8;
 
@@ -57,8 +58,9 @@ pub async fn run(fleet: &Fleet, host: &Host, http: &Http, pipeline: &Pipeline) -
             Action::Stop(targets) => keeper.stop(targets).await,
             Action::Sweep {
                 older_than,
+                all,
                 dry_run,
-            } => keeper.sweep(*older_than, *dry_run, pipeline).await,
+            } => keeper.sweep(*older_than, *all, *dry_run, pipeline).await,
         }
     };
     tokio::select! {
@@ -86,29 +88,40 @@ struct Keeper<'a> {
 
 impl Keeper<'_> {
     async fn list(&self, pipeline: &Pipeline) -> Result<()> {
+        let (instances, unseen) = self.instances().await;
         let mut rows = Vec::new();
-        for (instance, runner) in self.with_runners(self.instances().await?).await? {
-            rows.push(Row::new(&instance, &runner, self.now));
+        for (instance, runner) in self.with_runners(instances).await? {
+            rows.push(Row::new(&instance, runner, self.now));
         }
-        report::print(&rows, self.fleet, pipeline)
+        report::print(&rows, self.fleet, pipeline)?;
+        together("listing", unseen)
     }
 
-    /// Every instance of ours that isn't gone, the oldest first.
-    async fn instances(&self) -> Result<Vec<Instance>> {
+    /// Every instance of ours that isn't gone, the oldest first; and why regions couldn't be seen.
+    /// One region's trouble must not hide what is in the others.
+    async fn instances(&self) -> (Vec<Instance>, Vec<Error>) {
         let regions = self.fleet.regions.iter();
-        let found = regions.map(|region| self.cloud.list(region, None));
-        let mut found = future::try_join_all(found).await?.concat();
+        let answers = regions.map(|region| self.cloud.list(region, None));
+        let (mut found, mut unseen) = (Vec::new(), Vec::new());
+        for answer in future::join_all(answers).await {
+            match answer {
+                Ok(instances) => found.extend(instances),
+                Err(error) => unseen.push(error),
+            }
+        }
         found.sort_by_key(|instance| instance.launch_time);
-        Ok(found)
+        (found, unseen)
     }
 
-    /// Whether an instance's runner is to be looked for at the forge that was named.
+    /// Whether an instance's runner belongs to the forge that was named. Both forges take their
+    /// paths in any case.
     fn is_served(&self, instance: &Instance) -> bool {
         let Some((_, asked)) = &self.forge else {
             return false;
         };
-        let same = |known: &String| known.trim_end_matches('/') == asked.trim_end_matches('/');
-        instance.serves.as_ref().is_none_or(same)
+        let plain = |address: &str| address.trim_end_matches('/').to_ascii_lowercase();
+        let serves = instance.serves.as_deref().map(plain);
+        serves.is_some_and(|serves| serves == plain(asked))
     }
 
     /// The instances with what the forge says of their runners.
@@ -127,16 +140,31 @@ impl Keeper<'_> {
         stream::iter(asked).buffered(AT_ONCE).try_collect().await
     }
 
-    /// Removes the record of an instance's runner, where the forge is known; an error says what is
-    /// left.
-    async fn forget(&self, name: &str, looks: u32) -> Result<()> {
+    /// Removes the record of a runner whose instance was just destroyed, where the forge is known.
+    async fn forget(&self, name: &str) -> Result<()> {
+        /// An instance that lived until now may just have registered its runner.
+        const LOOKS: u32 = 2;
         let Some((forge, _)) = &self.forge else {
             return Ok(());
         };
-        if forge::forget(forge.as_ref(), None, name, looks, BUSY).await? {
-            tracing::info!("the record of the runner {name} is removed");
+        match forge::forget(forge.as_ref(), None, name, LOOKS, BUSY).await? {
+            Forgotten::Removed => tracing::info!("the record of the runner {name} is removed"),
+            Forgotten::Absent => {}
+            Forgotten::Busy => tracing::warn!(
+                "the record of the runner {name} stays for a while: the forge hasn't noticed yet that its job is over"
+            ),
         }
         Ok(())
+    }
+
+    /// Whether a name is in use by another instance, whose runner's record must stay.
+    fn is_taken(&self, name: &str, but: &[&Instance], known: &[Instance]) -> bool {
+        known.iter().any(|instance| {
+            instance.name.as_deref() == Some(name)
+                && !instance.is_ending()
+                && self.is_served(instance)
+                && !but.iter().any(|but| but.reference == instance.reference)
+        })
     }
 }
 
@@ -169,7 +197,7 @@ impl RunnerState {
     }
 
     /// Whether it is at work, or ready to be.
-    fn is_online(self) -> bool {
+    fn is_alive(self) -> bool {
         matches!(self, RunnerState::Busy | RunnerState::Idle)
     }
 }
@@ -178,8 +206,9 @@ impl From<Option<Runner>> for RunnerState {
     fn from(found: Option<Runner>) -> Self {
         match found {
             None => RunnerState::Missing,
-            Some(runner) if !runner.online => RunnerState::Offline,
+            // A machine that hangs is offline at once, and its job goes on until the forge gives up.
             Some(runner) if runner.busy => RunnerState::Busy,
+            Some(runner) if !runner.online => RunnerState::Offline,
             Some(_) => RunnerState::Idle,
         }
     }

@@ -28,12 +28,12 @@ pub(super) struct Row {
 }
 
 impl Row {
-    pub(super) fn new(instance: &Instance, runner: &RunnerState, now: Timestamp) -> Self {
+    pub(super) fn new(instance: &Instance, runner: RunnerState, now: Timestamp) -> Self {
         Self {
             id: instance.reference.id.clone(),
             name: instance.name.clone(),
             state: instance.state,
-            runner: *runner,
+            runner,
             region: instance.reference.region.clone(),
             zone: instance.zone.clone(),
             instance_type: instance.instance_type.clone(),

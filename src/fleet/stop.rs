@@ -3,13 +3,13 @@
 use futures_util::stream::{self, StreamExt as _};
 
 use super::{AT_ONCE, Keeper, together};
-use crate::cloud::{self, Instance, InstanceRef, InstanceState};
-use crate::error::{Error, Result};
+use crate::cloud::{self, Instance, InstanceRef, InstanceState, TAG_LAUNCH, TAG_OWNER};
+use crate::error::{Error, Kind, Result};
 
 /// What one argument of `stop` means.
 struct Target<'a> {
     text: &'a str,
-    /// The instances to destroy.
+    /// The instances that it names.
     instances: Vec<Instance>,
     /// The runner whose record goes, where its name is known.
     runner: Option<String>,
@@ -18,7 +18,7 @@ struct Target<'a> {
 impl Keeper<'_> {
     /// Nothing is destroyed before it is clear what every target means.
     pub(super) async fn stop(&self, targets: &[String]) -> Result<()> {
-        let known = self.instances().await?;
+        let (known, unseen) = self.instances().await;
         let mut meant = Vec::new();
         let mut problems = Vec::new();
         for text in targets {
@@ -27,59 +27,42 @@ impl Keeper<'_> {
                 Err(error) => problems.push(error),
             }
         }
-        together("stopping, which has not begun", problems)?;
-        let stopped = meant.iter().map(|target| self.stop_one(target));
+        // What wasn't found may be in a region that couldn't be seen.
+        if meant.iter().any(|target| target.instances.is_empty()) {
+            problems.extend(unseen);
+        }
+        together("nothing is stopped", problems)?;
+        let stopped = meant.iter().map(|target| self.stop_one(target, &known));
         let outcomes: Vec<Result<()>> = stream::iter(stopped).buffered(AT_ONCE).collect().await;
         let problems = outcomes.into_iter().filter_map(Result::err).collect();
         together("stopping", problems)
     }
 
     async fn resolve<'t>(&self, text: &'t str, known: &[Instance]) -> Result<Target<'t>> {
-        let by_id: Vec<&Instance> = known.iter().filter(|i| i.reference.id == text).collect();
-        if let [instance] = by_id.as_slice() {
-            return Ok(self.target(text, instance));
+        if let Some(instance) = known.iter().find(|i| i.reference.id == text) {
+            return Ok(self.by_id(text, instance));
         }
-        let by_name = |i: &&Instance| i.name.as_deref() == Some(text) && self.is_served(i);
-        let instances: Vec<Instance> = known.iter().filter(by_name).cloned().collect();
-        if !instances.is_empty() || !cloud::is_id(self.fleet.provider, text) {
-            return Ok(Target {
-                text,
-                instances,
-                runner: Some(text.to_owned()),
-            });
+        let named = |i: &&Instance| i.name.as_deref() == Some(text);
+        let (ours, others): (Vec<&Instance>, Vec<&Instance>) =
+            known.iter().filter(named).partition(|i| self.is_served(i));
+        if ours.is_empty() && cloud::is_id(self.fleet.provider, text) {
+            return self.by_unknown_id(text).await;
         }
-        // An id that isn't among ours: gone, elsewhere, or somebody else's.
-        for region in &self.fleet.regions {
-            let reference = InstanceRef {
-                id: text.to_owned(),
-                region: region.clone(),
-            };
-            match self.cloud.inspect(&reference).await? {
-                None => {}
-                Some(found) if found.state == InstanceState::Gone && found.is_ours => {
-                    return Ok(self.target(text, &found));
-                }
-                Some(found) if found.state == InstanceState::Gone => {}
-                Some(_) => {
-                    return Err(Error::usage(format!(
-                        "the instance {text} in {region} was not launched by runner-launch: it has no tag `{}`",
-                        cloud::TAG_OWNER
-                    )));
-                }
-            }
+        if ours.is_empty() {
+            self.check_unseen(text, &others).await?;
         }
         Ok(Target {
             text,
-            instances: Vec::new(),
-            runner: None,
+            instances: ours.into_iter().cloned().collect(),
+            runner: Some(text.to_owned()),
         })
     }
 
-    fn target<'t>(&self, text: &'t str, instance: &Instance) -> Target<'t> {
+    fn by_id<'t>(&self, text: &'t str, instance: &Instance) -> Target<'t> {
         let runner = instance.name.clone().filter(|_| self.is_served(instance));
         if let (None, Some(serves)) = (&runner, &instance.serves) {
             tracing::warn!(
-                "the runner of {text} serves {serves}: its record there is not touched; --repo={serves} does both"
+                "the runner of {text} serves {serves}: its record there stays; --repo={serves} removes it, too"
             );
         }
         Target {
@@ -89,28 +72,100 @@ impl Keeper<'_> {
         }
     }
 
+    /// An id that isn't among ours: gone, elsewhere, or somebody else's.
+    async fn by_unknown_id<'t>(&self, text: &'t str) -> Result<Target<'t>> {
+        for region in &self.fleet.regions {
+            let reference = InstanceRef {
+                id: text.to_owned(),
+                region: region.clone(),
+            };
+            match self.cloud.inspect(&reference).await? {
+                Some(found) if found.state == InstanceState::Gone && found.is_ours => {
+                    return Ok(self.by_id(text, &found));
+                }
+                Some(found) if found.state != InstanceState::Gone => {
+                    return Err(Error::usage(format!(
+                        "the instance {text} in {region} was not launched by runner-launch: it lacks the tags `{TAG_OWNER}` and `{TAG_LAUNCH}`"
+                    )));
+                }
+                _ => {}
+            }
+        }
+        Ok(Target {
+            text,
+            instances: Vec::new(),
+            runner: None,
+        })
+    }
+
+    /// A name without an instance here: fine, unless the runner is alive all the same.
+    async fn check_unseen(&self, name: &str, others: &[&Instance]) -> Result<()> {
+        let Some((forge, _)) = &self.forge else {
+            return Ok(());
+        };
+        let alive = forge
+            .find(None, name)
+            .await?
+            .is_some_and(|found| found.online);
+        if !alive {
+            return Ok(());
+        }
+        let error = Error::new(
+            Kind::Usage,
+            format!(
+                "the runner {name} is online, but no instance of it is in {}",
+                self.fleet.regions.join(", ")
+            ),
+        );
+        Err(match others {
+            [] => error.hint("name the region of its launch by --cloud-region"),
+            [other, ..] => error.hint(format!(
+                "{} has that name, and serves {}: name it by its id",
+                other.reference.id,
+                other.serves.as_deref().unwrap_or("nobody knows what")
+            )),
+        })
+    }
+
     /// The instance first: it is what costs money.
-    async fn stop_one(&self, target: &Target<'_>) -> Result<()> {
-        let live: Vec<&Instance> = target.instances.iter().filter(|i| !i.is_ending()).collect();
-        if live.is_empty() {
-            tracing::info!(
-                "{}: no instance in {}",
+    async fn stop_one(&self, target: &Target<'_>, known: &[Instance]) -> Result<()> {
+        if target.instances.is_empty() {
+            tracing::warn!(
+                "{}: no such instance in {}; launched elsewhere, it is stopped with --cloud-region",
                 target.text,
                 self.fleet.regions.join(", ")
             );
         }
-        for instance in &live {
-            self.cloud.destroy(&instance.reference).await?;
-            tracing::info!(
-                "instance {} in {} destroyed",
-                instance.reference.id,
-                instance.reference.region
-            );
+        for instance in &target.instances {
+            let InstanceRef { id, region } = &instance.reference;
+            if instance.is_ending() {
+                tracing::info!("instance {id} in {region} has ended, or is about to");
+            } else {
+                self.cloud.destroy(&instance.reference).await?;
+                tracing::info!("instance {id} in {region} destroyed");
+            }
         }
-        match &target.runner {
-            // An instance that lived until now may just have registered its runner.
-            Some(name) => self.forget(name, if live.is_empty() { 1 } else { 2 }).await,
-            None => Ok(()),
+        let Some(name) = &target.runner else {
+            return Ok(());
+        };
+        let own: Vec<&Instance> = target.instances.iter().collect();
+        if self.is_taken(name, &own, known) {
+            tracing::info!("the record of the runner {name} stays: another instance has that name");
+            return Ok(());
         }
+        let gone = |instance: &Instance| instance.state == InstanceState::Gone;
+        if target.instances.iter().all(gone) && self.is_online(name).await? {
+            tracing::warn!("the record of the runner {name} stays: it is online");
+            return Ok(());
+        }
+        self.forget(name).await
+    }
+
+    async fn is_online(&self, name: &str) -> Result<bool> {
+        let Some((forge, _)) = &self.forge else {
+            return Ok(false);
+        };
+        let found = forge.find(None, name).await?;
+        Ok(found.is_some_and(|runner| runner.online))
     }
 }

@@ -6,45 +6,46 @@ use futures_util::stream::{self, StreamExt as _};
 use jiff::SignedDuration;
 
 use super::report::{self, Row};
-use super::{AT_ONCE, Keeper, together};
+use super::{AT_ONCE, Keeper, RunnerState, together};
 use crate::cloud::Instance;
 use crate::error::Result;
 use crate::pipeline::Pipeline;
 
 impl Keeper<'_> {
-    /// The forge is asked first: a runner that is online is kept, however old it is. Where the forge
-    /// isn't known, the age alone decides.
+    /// The forge is asked first, and what it can't speak of is kept, unless `all`: then the age alone
+    /// decides.
     pub(super) async fn sweep(
         &self,
         older_than: Duration,
+        all: bool,
         dry_run: bool,
         pipeline: &Pipeline,
     ) -> Result<()> {
-        let old = self.instances().await?;
-        let old = old
-            .into_iter()
-            .filter(|instance| !instance.is_ending() && self.is_older(instance, older_than));
+        let (known, unseen) = self.instances().await;
+        let old = known
+            .iter()
+            .filter(|i| !i.is_ending() && self.is_older(i, older_than));
+        let old: Vec<Instance> = old.cloned().collect();
         let mut swept = Vec::new();
         let mut rows = Vec::new();
-        for (instance, runner) in self.with_runners(old.collect()).await? {
-            let id = &instance.reference.id;
-            if runner.is_online() {
-                tracing::info!(
-                    "{id} is kept: its runner {} is online; `stop` ends it all the same",
-                    instance.name.as_deref().unwrap_or_default()
-                );
+        for (instance, runner) in self.with_runners(old).await? {
+            if !all && let Some(reason) = self.reason_to_keep(&instance, runner) {
+                tracing::info!("{} is kept: {reason}", instance.reference.id);
                 continue;
             }
-            rows.push(Row::new(&instance, &runner, self.now));
+            rows.push(Row::new(&instance, runner, self.now));
             swept.push(instance);
         }
         if dry_run {
-            tracing::info!("nothing is destroyed in a dry run; this would be:");
-            return report::print(&rows, self.fleet, pipeline);
+            tracing::info!("a dry run: nothing is destroyed, and what would be is listed");
+            report::print(&rows, self.fleet, pipeline)?;
+            return together("sweeping", unseen);
         }
-        let destroyed = swept.iter().map(|instance| self.sweep_one(instance));
+        let destroyed = swept
+            .iter()
+            .map(|instance| self.sweep_one(instance, &known));
         let outcomes: Vec<Result<()>> = stream::iter(destroyed).buffered(AT_ONCE).collect().await;
-        let mut problems = Vec::new();
+        let mut problems = unseen;
         let mut gone = Vec::new();
         for (outcome, row) in outcomes.into_iter().zip(rows) {
             match outcome {
@@ -54,6 +55,22 @@ impl Keeper<'_> {
         }
         report::print(&gone, self.fleet, pipeline)?;
         together("sweeping", problems)
+    }
+
+    fn reason_to_keep(&self, instance: &Instance, runner: RunnerState) -> Option<String> {
+        let name = instance.name.as_deref().unwrap_or_default();
+        if runner.is_alive() {
+            return Some(format!(
+                "its runner {name} is {}; `stop` ends it all the same",
+                runner.name()
+            ));
+        }
+        (!self.is_served(instance)).then(|| match &instance.serves {
+            Some(serves) => {
+                format!("it serves {serves}; --repo={serves} asks there, --all asks nobody")
+            }
+            None => "it doesn't say what it serves; --all sweeps it".to_owned(),
+        })
     }
 
     fn is_older(&self, instance: &Instance, than: Duration) -> bool {
@@ -69,7 +86,7 @@ impl Keeper<'_> {
         self.now.duration_since(launched) >= than
     }
 
-    async fn sweep_one(&self, instance: &Instance) -> Result<()> {
+    async fn sweep_one(&self, instance: &Instance, known: &[Instance]) -> Result<()> {
         self.cloud.destroy(&instance.reference).await?;
         tracing::info!(
             "instance {} in {} destroyed",
@@ -77,7 +94,9 @@ impl Keeper<'_> {
             instance.reference.region
         );
         match &instance.name {
-            Some(name) if self.is_served(instance) => self.forget(name, 2).await,
+            Some(name) if self.is_served(instance) && !self.is_taken(name, &[instance], known) => {
+                self.forget(name).await
+            }
             _ => Ok(()),
         }
     }

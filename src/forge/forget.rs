@@ -5,21 +5,32 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use super::{Forge, Unregistered};
-use crate::error::{Error, Kind, Result};
+use crate::error::Result;
 
 /// The pause between two tries.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Removes a runner's record, by id where known, else by name; says whether there was one. Gone is
-/// success. A record that isn't there is looked for `looks` times before it counts as gone; one
-/// that the forge calls busy is tried again for as long as `patience` says.
+/// What became of a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Forgotten {
+    /// It is removed.
+    Removed,
+    /// There was none.
+    Absent,
+    /// The forge still sees a job on the runner.
+    Busy,
+}
+
+/// Removes a runner's record, by id where known, else by name. A record that isn't there is looked
+/// for `looks` times before it counts as absent; one that the forge calls busy is tried again for as
+/// long as `patience` says.
 pub async fn forget(
     forge: &dyn Forge,
     id: Option<u64>,
     name: &str,
     looks: u32,
     patience: Duration,
-) -> Result<bool> {
+) -> Result<Forgotten> {
     let started = Instant::now();
     let mut looks = looks;
     loop {
@@ -29,20 +40,14 @@ pub async fn forget(
         };
         match found {
             Some(id) => match forge.unregister(id).await? {
-                Unregistered::Done => return Ok(true),
-                Unregistered::Busy if started.elapsed() > patience => {
-                    return Err(Error::new(
-                        Kind::Forge,
-                        format!("the forge still sees a job on the runner {name}"),
-                    )
-                    .hint("the record goes when the forge has noticed that the machine is gone; the same command may be given again"));
-                }
+                Unregistered::Done => return Ok(Forgotten::Removed),
+                Unregistered::Busy if started.elapsed() > patience => return Ok(Forgotten::Busy),
                 Unregistered::Busy => {}
             },
             None => {
                 looks = looks.saturating_sub(1);
                 if looks == 0 {
-                    return Ok(false);
+                    return Ok(Forgotten::Absent);
                 }
             }
         }

@@ -18,7 +18,7 @@ use crate::host::Host;
 use crate::http::Http;
 use crate::secret::{Secret, exposed};
 use crate::spec::{Docker, Driver, ForgeSpec, Reuse};
-pub use forget::forget;
+pub use forget::{Forgotten, forget};
 
 /// What a launch wants to know of the forge before anything is made.
 #[derive(Debug, Clone)]

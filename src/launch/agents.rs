@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
-use http::Method;
+use http::{Method, StatusCode};
 use ring::digest;
+use tokio::task::JoinHandle;
 use url::Url;
 
 use crate::agent::hex;
@@ -97,6 +98,58 @@ impl Own {
     }
 }
 
+/// A question to the server that instances download from, which nobody waits for.
+pub(super) struct Probe(Option<(Url, JoinHandle<Option<StatusCode>>)>);
+
+impl Own {
+    /// Asks whether the agent is where instances will look for it.
+    pub(super) fn probe(&self, host: &Host, http: &Http) -> Probe {
+        let policy = Policy {
+            tries: 1,
+            ..Policy::IDEMPOTENT
+        };
+        let Ok(url) = address(host, &self.file, self.arch) else {
+            return Probe(None);
+        };
+        let (asked, http) = (url.clone(), http.clone());
+        let question = async move {
+            let build = || Ok(Request::new(Method::HEAD, asked.clone()));
+            let what = redacted(&asked);
+            let reply = http.send(&what, policy, build, Verdict::by_status).await;
+            reply.ok().map(|reply| reply.status)
+        };
+        Probe(Some((url, tokio::spawn(question))))
+    }
+}
+
+impl Probe {
+    /// An error if the server has said by now that there is no such file: then an instance would
+    /// only find out later. A server that hasn't answered, or that only instances can reach, is no
+    /// mistake.
+    pub(super) async fn verdict(self) -> Result<()> {
+        let Probe(Some((url, question))) = self else {
+            return Ok(());
+        };
+        if !question.is_finished() {
+            question.abort();
+            return Ok(());
+        }
+        match question.await {
+            Ok(Some(status @ (StatusCode::NOT_FOUND | StatusCode::GONE))) => {
+                Err(Error::usage(format!(
+                    "instances can't download this program: {} answers {status}",
+                    redacted(&url)
+                ))
+                .hint(format!(
+                    "put this program, and {SUMS}, where instances can get them without a password, and the address into {}",
+                    names::AGENT_URL
+                )))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
 fn file_name(arch: Arch) -> String {
     format!("runner-launch-linux-{}", arch.uname())
 }
@@ -128,10 +181,10 @@ fn address(host: &Host, file: &Path, arch: Arch) -> Result<Url> {
 /// (<https://github.com/actions/runner/issues/2473>), so that ours passes it on in a variable of its
 /// own; and where it unpacked the Action tells, too: `…/_actions/OWNER/NAME/REF/`.
 fn action_repository(host: &Host, file: &Path) -> Option<String> {
-    let brought = host
-        .env("GITHUB_ACTION_PATH")
-        .is_some_and(|path| file.starts_with(path));
-    if !brought {
+    let path = host.env("GITHUB_ACTION_PATH")?;
+    // Our own path has no links in it any more.
+    let real = std::fs::canonicalize(path).unwrap_or_else(|_| path.into());
+    if !file.starts_with(real) {
         return None;
     }
     let named = host

@@ -23,7 +23,7 @@ use crate::forge::{self, Enrolment, Findings, Forge, Question, Registration, Run
 use crate::host::Host;
 use crate::http::Http;
 use crate::pipeline::Pipeline;
-use crate::signals::{Signals, follow_parent};
+use crate::signals::Signals;
 use crate::spec::{Access, InstanceSpec, LaunchSpec, Provider, Reuse};
 use agents::Own;
 use rollback::Made;
@@ -35,7 +35,7 @@ const JOBS_USER: &str = "runner";
 pub async fn launch(launch: &Launch, host: &Host, http: &Http, pipeline: &Pipeline) -> Result<()> {
     let mut signals = Signals::listen()?;
     if pipeline.is_some() {
-        follow_parent();
+        signals.follow_parent();
     }
     for secret in &launch.secrets {
         pipeline.mask(secret);
@@ -123,6 +123,7 @@ impl Life<'_> {
             self.instance.provider.name()
         ));
         let (findings, plan, own) = self.look().await?;
+        let probe = own.probe(self.host, self.http);
         if let Some(runner) = settled(self.spec, &findings)? {
             drop(progress);
             return report::reused(self.launch, runner, self.pipeline);
@@ -150,6 +151,7 @@ impl Life<'_> {
             ));
         }
         let agents = own.agents(&archs, self.host, self.http).await?;
+        probe.verdict().await?;
 
         made.registering = true;
         let enrolment = Enrolment {

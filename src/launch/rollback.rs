@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::Life;
 use crate::cloud::{Instance, InstanceRef, InstanceState};
 use crate::error::{Error, Result};
-use crate::forge;
+use crate::forge::{Forgotten, forget};
 
 /// A cancelled GitHub job has ten seconds: a creation under way gets most of them to tell its
 /// instance's id.
@@ -160,7 +160,12 @@ impl Life<'_> {
     /// record may appear after a first look.
     async fn undo_runner(&self, id: Option<u64>, late: bool) -> Result<()> {
         let looks = if late { 2 } else { 1 };
-        forge::forget(self.forge.as_ref(), id, &self.spec.name, looks, BUSY).await?;
-        Ok(())
+        match forget(self.forge.as_ref(), id, &self.spec.name, looks, BUSY).await? {
+            Forgotten::Removed | Forgotten::Absent => Ok(()),
+            Forgotten::Busy => Err(Error::other(format!(
+                "the forge still sees a job on the runner {}",
+                self.spec.name
+            ))),
+        }
     }
 }

@@ -54,25 +54,25 @@ impl Binary {
         (!is_own).then(found)
     }
 
-    /// What to put before its own arguments: a changed root that holds it, the emulator where one
-    /// is needed, and nothing else yet.
-    fn in_empty_root(&self, root: &Path) -> Command {
-        let mut command = if nix::unistd::geteuid().is_root() {
-            Command::new("chroot")
-        } else {
-            let mut command = Command::new("unshare");
-            command.args(["--map-root-user", "chroot"]);
-            command
-        };
+    /// Runs it in a changed root that holds it, the emulator where one is needed, and what the test
+    /// has put there. Changing roots is the superuser's right.
+    fn in_empty_root(&self, root: &Path, env: &[(String, String)], args: &[&str]) -> Output {
         std::fs::copy(&self.file, root.join("runner-launch")).unwrap();
-        let path = std::env::var("PATH").unwrap();
-        command.env_clear().env("PATH", path).arg(root);
+        let mut line: Vec<String> = Vec::new();
+        if !nix::unistd::geteuid().is_root() {
+            line.extend(["sudo", "--non-interactive"].map(str::to_owned));
+        }
+        line.extend(["env", "-i"].map(str::to_owned));
+        line.extend(env.iter().map(|(name, value)| format!("{name}={value}")));
+        line.push("/usr/sbin/chroot".to_owned());
+        line.push(root.display().to_string());
         if let Some(emulator) = self.emulator() {
             std::fs::copy(emulator, root.join("qemu")).unwrap();
-            command.args(["/qemu", "-0", "/runner-launch"]);
+            line.extend(["/qemu", "-0", "/runner-launch"].map(str::to_owned));
         }
-        command.arg("/runner-launch");
-        command
+        line.push("/runner-launch".to_owned());
+        line.extend(args.iter().map(|arg| (*arg).to_owned()));
+        Command::new(&line[0]).args(&line[1..]).output().unwrap()
     }
 
     fn readelf(&self, option: &str) -> String {
@@ -126,8 +126,7 @@ fn small_static_and_stripped() {
 fn each_tells_its_version_from_an_empty_root() {
     for binary in binaries() {
         let root = tempfile::tempdir().unwrap();
-        let mut command = binary.in_empty_root(root.path());
-        let told = text(command.arg("--version").output());
+        let told = text(Ok(binary.in_empty_root(root.path(), &[], &["--version"])));
         let version = env!("CARGO_PKG_VERSION");
         assert_eq!(told.trim(), format!("runner-launch {version}"));
     }
@@ -142,16 +141,19 @@ async fn each_speaks_tls_from_an_empty_root() {
         let (address, authority) = with_tls("127.0.0.1", &plain).await;
         let root = tempfile::tempdir().unwrap();
         std::fs::write(root.path().join("authority.pem"), authority).unwrap();
+        let binary = std::sync::Arc::new(binary);
         let dry_run = |trusting: bool| {
-            let mut command = binary.in_empty_root(root.path());
-            command
-                .args(["launch", "--cloud=aws", "--single", "--dry-run"])
-                .envs(sandbox.env())
-                .env("GITHUB_API_URL", &address);
+            let mut env = sandbox.env();
+            env.retain(|(name, _)| name != "GITHUB_API_URL");
+            env.push(("GITHUB_API_URL".into(), address.clone()));
             if trusting {
-                command.env("SSL_CERT_FILE", "/authority.pem");
+                env.push(("SSL_CERT_FILE".into(), "/authority.pem".into()));
             }
-            tokio::task::spawn_blocking(move || command.output().unwrap())
+            let (binary, root) = (binary.clone(), root.path().to_owned());
+            tokio::task::spawn_blocking(move || {
+                let args = ["launch", "--cloud=aws", "--single", "--dry-run"];
+                binary.in_empty_root(&root, &env, &args)
+            })
         };
         let trusting = dry_run(true).await.unwrap();
         assert!(trusting.status.success(), "{trusting:?}");

@@ -1,9 +1,11 @@
 //! The GitHub Action as a user's workflow runs it: `action.yml` from a folder where the runner has
 //! unpacked it, with the released binaries.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use runner_launch::cli::options::OPTIONS;
+use runner_launch::launch::report::OUTPUTS;
 use serde::Deserialize;
 use tokio::process::Command;
 
@@ -309,6 +311,28 @@ async fn instances_download_the_release_of_the_action_s_own_repository() {
 }
 
 #[tokio::test]
+async fn a_release_that_is_not_there_is_told_before_anything_is_made() {
+    let mut world = world().await;
+    let action = Unpacked::new(&mut world);
+    let env = world.sandbox.env();
+    let known = env
+        .iter()
+        .find(|(name, _)| name == "RUNNER_LAUNCH_AGENT_URL");
+    let missing = known.unwrap().1.replace("{arch}", "none");
+    world.set("RUNNER_LAUNCH_AGENT_URL", Some(&missing));
+    world
+        .sandbox
+        .set_latency(std::time::Duration::from_millis(50));
+    let done = action
+        .run(&mut world, &[("cloud", "aws"), ("single", "true")])
+        .await;
+    assert_eq!(done.code, 2, "{}", world.report());
+    assert!(done.stdout.contains("404"), "{}", done.stdout);
+    assert!(world.sandbox.ec2().instances().is_empty());
+    world.finish().await;
+}
+
+#[tokio::test]
 async fn a_cancelled_step_rolls_back() {
     let mut world = world().await;
     let action = Unpacked::new(&mut world);
@@ -320,6 +344,42 @@ async fn a_cancelled_step_rolls_back() {
     let done = world.done(running).await;
     assert_eq!(done.code, 130, "{}", world.report());
     world.finish().await;
+}
+
+/// A runner's threads come and go as they like, and a step lives on without the one that started it.
+#[tokio::test]
+async fn a_launch_outlives_the_thread_that_started_it() {
+    let mut world = world().await;
+    let action = Unpacked::new(&mut world);
+    let mut hold = world.sandbox.hold("host:ec2:RunInstances", 1);
+    let with = [("cloud", "aws"), ("idle-timeout", "1"), ("labels", "calm")];
+    let runtime = tokio::runtime::Handle::current();
+    let running = std::thread::scope(|scope| {
+        let start = || {
+            let _inside = runtime.enter();
+            action.start(&mut world, &with)
+        };
+        scope.spawn(start).join().unwrap()
+    });
+    assert!(hold.arrived(SOON).await, "{}", world.report());
+    tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+    hold.release();
+    let done = world.done(running).await;
+    assert_eq!(done.code, 0, "{}", world.report());
+    world.finish().await;
+}
+
+#[test]
+fn every_input_is_an_option_or_the_mode() {
+    let text = include_str!("../../action.yml");
+    let metadata: Metadata = serde_saphyr::from_str(text).unwrap();
+    let options = OPTIONS.iter().map(|opt| opt.name);
+    let expected: BTreeSet<&str> = options.chain(["mode"]).collect();
+    let found: BTreeSet<&str> = metadata.inputs.keys().map(String::as_str).collect();
+    assert_eq!(found, expected);
+    let expected: BTreeSet<&str> = OUTPUTS.iter().map(|(name, _)| *name).collect();
+    let found: BTreeSet<&str> = metadata.outputs.keys().map(String::as_str).collect();
+    assert_eq!(found, expected);
 }
 
 /// The released binaries are of the version that the sources say, and have the sums beside them.

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 
 use runner_launch::cli::options::{Form, HEADINGS, Mode, OPTIONS, Opt};
 use runner_launch::launch::report::OUTPUTS;
@@ -11,6 +12,8 @@ const README: &str = include_str!("../../README.md");
 /// Holds what stands between two marks of a file to what the program's definitions say; with
 /// `UPDATE=1`, writes it there.
 pub(crate) fn hold(file: &str, begin: &str, end: &str, text: &str) {
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
     let whole = std::fs::read_to_string(&path).unwrap();
     let start = whole.find(begin).expect("the first mark") + begin.len();
@@ -92,13 +95,9 @@ pub(crate) fn described(opt: &Opt) -> String {
     if let Some(default) = opt.default {
         let _ = write!(text, " (default: {default})");
     }
-    let others = opt.modes.iter().filter(|mode| **mode != Mode::Launch);
-    let others: Vec<&str> = others.map(|mode| mode.name()).collect();
-    match (opt.is_of(Mode::Launch), others.as_slice()) {
-        (true, _) => {}
-        (false, modes) => {
-            let _ = write!(text, " (mode: {} only)", modes.join(", "));
-        }
+    let modes: Vec<&str> = opt.modes.iter().map(|mode| mode.name()).collect();
+    if modes != ["launch"] && modes.len() < Mode::ALL.len() {
+        let _ = write!(text, " (mode: {})", modes.join(", "));
     }
     text
 }
@@ -127,7 +126,15 @@ fn the_action_s_inputs_and_outputs_are_the_program_s() {
             yaml(what)
         );
     }
+    let modes = Mode::ALL.map(Mode::name);
+    let mode = format!(
+        "  mode:\n    description: {}\n    required: false\n    default: launch\n",
+        yaml(&format!("What to do: {}", modes.join(", ")))
+    );
+    let inputs = mode + &inputs;
     hold("action.yml", "# <inputs>", "# </inputs>", &inputs);
+    let script = include_str!("../../dist/action.sh");
+    assert!(script.contains(&format!("  {}) ;;", modes.join(" | "))));
     hold("action.yml", "# <outputs>", "# </outputs>", &outputs);
     hold(
         "action.yml",

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use crate::world::{SOON, World};
 
+const HOUR: Duration = Duration::from_secs(3600);
+
 /// A world with a runner that would stay for ever; the runner's name is `stays`.
 async fn with_runner(args: &[&str]) -> (World, String) {
     let world = World::new().await;
@@ -43,6 +45,14 @@ async fn stop_by_name_ends_the_instance_and_its_record_and_may_be_said_again() {
         let again = world.run(&["stop", "--cloud=aws", target]).await;
         assert_eq!(again.code, 0, "{target}: {}", world.report());
     }
+    // Another runner got the name meanwhile: the old instance's id doesn't mean it.
+    let new = add(&world, "stays", &[]).await;
+    let again = world.run(&["stop", "--cloud=aws", &id]).await;
+    assert_eq!(again.code, 0, "{}", world.report());
+    assert_eq!(world.sandbox.github().runners().len(), 1);
+    assert_eq!(world.instance().id, new);
+    let done = world.run(&["stop", "--cloud=aws", "stays"]).await;
+    assert_eq!(done.code, 0, "{}", world.report());
     world.finish().await;
 }
 
@@ -52,6 +62,10 @@ async fn stop_takes_ids_and_names_from_options_and_the_environment() {
     let other = add(&world, "other", &[]).await;
     world.set("RUNNER_LAUNCH_CLOUD", Some("aws"));
     world.set("RUNNER_LAUNCH_INSTANCE_ID", Some(&id));
+    // What is named more strongly stands alone.
+    let done = world.run(&["stop", "--name=never-was"]).await;
+    assert_eq!(done.code, 0, "{}", world.report());
+    assert_eq!(world.sandbox.github().runners().len(), 2);
     let done = world.run(&["stop"]).await;
     assert_eq!(done.code, 0, "{}", world.report());
     let runners = world.sandbox.github().runners();
@@ -62,6 +76,11 @@ async fn stop_takes_ids_and_names_from_options_and_the_environment() {
     let elsewhere = ["stop", "--instance-id", &other, "--cloud-region=eu-west"];
     let done = world.run(&elsewhere).await;
     assert_eq!(done.code, 0, "{}", world.report());
+    assert!(done.stderr.contains("--cloud-region"), "{}", done.stderr);
+    let elsewhere = ["stop", "--name=other", "--cloud-region=eu-west"];
+    let done = world.run(&elsewhere).await;
+    assert_eq!(done.code, 2, "{}", world.report());
+    assert!(done.stderr.contains("is online, but"), "{}", done.stderr);
     assert_eq!(world.sandbox.github().runners().len(), 1);
     let done = world.run(&["stop", "--name=other"]).await;
     assert_eq!(done.code, 0, "{}", world.report());
@@ -97,9 +116,9 @@ async fn what_is_not_ours_is_never_touched() {
         "{}",
         done.stderr
     );
-    let done = world
-        .run(&["sweep", "--cloud=aws", "--older-than=1s"])
-        .await;
+    world.sandbox.ec2().age(&id, 3 * HOUR);
+    let sweep = ["sweep", "--cloud=aws", "--older-than=1h", "--all"];
+    let done = world.run(&sweep).await;
     assert_eq!(done.code, 0, "{}", world.report());
     assert_eq!(states(&world), ["running"]);
     world.sandbox.ec2().press_power_button(&id);
@@ -109,10 +128,25 @@ async fn what_is_not_ours_is_never_touched() {
 #[tokio::test]
 async fn a_runner_of_the_same_name_elsewhere_is_not_meant() {
     let (world, id) = with_runner(&[]).await;
-    let elsewhere = ["stop", "--cloud=aws", "--repo=octo/other", "stays"];
+    let elsewhere = ["stop", "--cloud=aws", "--repo=octo", "stays"];
     let done = world.run(&elsewhere).await;
+    assert_eq!(done.code, 0, "{}", done.stderr);
     assert_eq!(states(&world), ["running"], "{}", done.stderr);
-    let done = world.run(&["stop", "--cloud=aws", &id]).await;
+    assert_eq!(world.sandbox.github().runners().len(), 1);
+    world.sandbox.ec2().age(&id, 3 * HOUR);
+    let sweep = ["sweep", "--cloud=aws", "--older-than=2h", "--repo=octo"];
+    let done = world.run(&sweep).await;
+    assert_eq!(done.code, 0, "{}", done.stderr);
+    assert!(
+        done.stderr.contains("is kept: it serves"),
+        "{}",
+        done.stderr
+    );
+    assert_eq!(states(&world), ["running"], "{}", done.stderr);
+    // Paths are the same in any case.
+    let done = world
+        .run(&["stop", "--cloud=aws", "--repo=OCTO/Repo", "stays"])
+        .await;
     assert_eq!(done.code, 0, "{}", world.report());
     world.finish().await;
 }
@@ -138,9 +172,24 @@ async fn mistakes_are_all_told_and_nothing_is_asked() {
     for part in ["--cloud:", "stop what?"] {
         assert!(done.stderr.contains(part), "{part}: {}", done.stderr);
     }
-    let done = world.run(&["sweep", "--cloud=aws"]).await;
+    for (older_than, complaint) in [
+        (None, "--older-than: say"),
+        (Some("--older-than=24"), "of what?"),
+        (Some("--older-than=1min"), "shorter than"),
+    ] {
+        let mut sweep = vec!["sweep", "--cloud=aws"];
+        sweep.extend(older_than);
+        let done = world.run(&sweep).await;
+        assert_eq!(done.code, 2);
+        assert!(done.stderr.contains(complaint), "{}", done.stderr);
+        // Without a token nobody knows which runners are at work.
+        assert!(done.stderr.contains("--token"), "{}", done.stderr);
+    }
+    world.set("RUNNER_LAUNCH_INPUT_DRY_RUN", Some("true"));
+    let done = world.run(&["stop", "--cloud=aws", "--name=x"]).await;
     assert_eq!(done.code, 2);
-    assert!(done.stderr.contains("--older-than"), "{}", done.stderr);
+    assert!(done.stderr.contains("the input dry-run"), "{}", done.stderr);
+    world.set("RUNNER_LAUNCH_INPUT_DRY_RUN", None);
     let done = world.run(&["list", "--cloud=aws", "--labels=x"]).await;
     assert_eq!(done.code, 2);
     assert!(
@@ -205,6 +254,9 @@ async fn sweep_takes_what_is_old_and_hangs_and_keeps_what_works() {
                 .any(|runner| runner.name == "stays" && !runner.online)
         })
         .await;
+    for id in [&hung, &works] {
+        world.sandbox.ec2().age(id, 3 * HOUR);
+    }
     let sweep = ["sweep", "--cloud=aws", "--output=json"];
     let swept = |stdout: &str| {
         let rows: serde_json::Value = serde_json::from_str(stdout).unwrap();
@@ -215,18 +267,18 @@ async fn sweep_takes_what_is_old_and_hangs_and_keeps_what_works() {
     };
 
     let young = world
-        .run(&[&sweep[..], &["--older-than=1h"]].concat())
+        .run(&[&sweep[..], &["--older-than=4h"]].concat())
         .await;
     assert_eq!(young.code, 0, "{}", world.report());
     assert!(swept(&young.stdout).is_empty());
     let dry = world
-        .run(&[&sweep[..], &["--older-than=1s", "--dry-run"]].concat())
+        .run(&[&sweep[..], &["--older-than=2h", "--dry-run"]].concat())
         .await;
     assert_eq!(swept(&dry.stdout), [hung.as_str()]);
     assert_eq!(states(&world), ["running", "running"]);
 
     let done = world
-        .run(&[&sweep[..], &["--older-than=1s"]].concat())
+        .run(&[&sweep[..], &["--older-than=2h"]].concat())
         .await;
     assert_eq!(done.code, 0, "{}", world.report());
     assert_eq!(swept(&done.stdout), [hung]);
@@ -239,14 +291,40 @@ async fn sweep_takes_what_is_old_and_hangs_and_keeps_what_works() {
 }
 
 #[tokio::test]
-async fn without_a_token_sweep_goes_by_age_alone() {
+async fn sweep_of_all_goes_by_age_alone() {
     let (mut world, id) = with_runner(&[]).await;
+    let young = add(&world, "young", &[]).await;
+    world.sandbox.ec2().age(&id, 3 * HOUR);
     world.set("REPO_TOKEN", None);
-    let done = world
-        .run(&["sweep", "--cloud=aws", "--older-than=1s"])
-        .await;
+    let sweep = ["sweep", "--cloud=aws", "--older-than=2h", "--all"];
+    let done = world.run(&sweep).await;
     assert_eq!(done.code, 0, "{}", world.report());
     assert!(done.stdout.contains(&id), "{}", done.stdout);
+    assert!(!done.stdout.contains(&young), "{}", done.stdout);
+    world.sandbox.ec2().press_power_button(&young);
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn a_region_that_does_not_answer_hides_no_other() {
+    let (world, id) = with_runner(&[]).await;
+    world.sandbox.ec2().age(&id, 3 * HOUR);
+    world.sandbox.ec2().press_power_button(&id);
+    world.until_clean().await;
+    let id = add(&world, "stays", &[]).await;
+    world
+        .sandbox
+        .fault("host:ec2:DescribeInstances", Some(1), FaultKind::Denied);
+    let regions = "--cloud-region=eu-west,us-west";
+    let done = world.run(&["list", "--cloud=aws", regions]).await;
+    assert_eq!(done.code, 3, "{}", world.report());
+    assert_eq!(
+        done.stdout.contains(&id),
+        !done.stderr.contains("us-west-1:"),
+        "{}",
+        done.stderr
+    );
+    world.run(&["stop", "--cloud=aws", &id]).await;
     world.finish().await;
 }
 

@@ -119,7 +119,7 @@ impl Item {
             Some(tag.value.clone())
         };
         let (name, serves) = (tagged(TAG_NAME), tagged(TAG_SERVES));
-        let is_ours = tagged(TAG_OWNER).is_some();
+        let is_ours = tagged(TAG_OWNER).is_some() && tagged(TAG_LAUNCH).is_some();
         Instance {
             reference: InstanceRef {
                 id: self.instance_id,
@@ -212,7 +212,9 @@ pub(super) async fn list(
             .items
             .into_iter()
             .flat_map(|r| r.instances_set.items);
-        found.extend(items.map(|item| item.instance(region)));
+        // One tag alone may be anybody's.
+        let ours = items.map(|item| item.instance(region));
+        found.extend(ours.filter(|instance| instance.is_ours));
         match filled(answer.next_token) {
             Some(token) => page = query.clone().set("NextToken", token),
             None => return Ok(found),

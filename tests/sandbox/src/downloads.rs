@@ -201,7 +201,9 @@ fn failure(status: u16) -> Response {
 impl Service for Files {
     fn classify(&self, request: &Request) -> String {
         let path = request.path();
-        let what = if path == CHECKSUMS {
+        let what = if request.parts.method == http::Method::HEAD {
+            "probe"
+        } else if path == CHECKSUMS {
             "checksums"
         } else if path.starts_with(AGENT) {
             "agent"
@@ -236,7 +238,7 @@ impl Service for Files {
 
     fn handle(self: Arc<Self>, request: Request) -> Answer {
         Box::pin(async move {
-            if request.parts.method != http::Method::GET {
+            if ![http::Method::GET, http::Method::HEAD].contains(&request.parts.method) {
                 return failure(405);
             }
             let mut response = match self.get(request.path()).await {

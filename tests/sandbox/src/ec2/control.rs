@@ -269,6 +269,13 @@ impl Ec2 {
         }
     }
 
+    /// Makes an instance this much older.
+    pub fn age(&self, id: &str, by: Duration) {
+        let by = SignedDuration::try_from(by).unwrap_or(SignedDuration::MAX);
+        self.world
+            .with_instance(id, |instance| instance.launched -= by);
+    }
+
     /// Takes an instance's tags away, so that it is anybody's.
     pub fn untag(&self, id: &str) {
         self.world

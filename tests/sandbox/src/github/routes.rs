@@ -155,7 +155,8 @@ pub(super) fn route(method: &Method, path: &str) -> Route {
             return Route {
                 name: format!("{verb} {prefix}{pattern}"),
                 endpoint: Some(*endpoint),
-                scope: scope.into(),
+                // Names are the same in any case.
+                scope: scope.to_ascii_lowercase(),
                 argument: argument.into(),
             };
         }
