@@ -126,26 +126,31 @@ impl Probe {
     /// An error if the server has said by now that there is no such file: then an instance would
     /// only find out later. A server that hasn't answered, or that only instances can reach, is no
     /// mistake.
-    pub(super) async fn verdict(self) -> Result<()> {
-        let Probe(Some((url, question))) = self else {
+    pub(super) async fn check(&mut self) -> Result<()> {
+        let Some((url, question)) = self.0.take_if(|(_, question)| question.is_finished()) else {
             return Ok(());
         };
-        if !question.is_finished() {
-            question.abort();
-            return Ok(());
-        }
         match question.await {
-            Ok(Some(status @ (StatusCode::NOT_FOUND | StatusCode::GONE))) => {
-                Err(Error::usage(format!(
+            Ok(Some(status @ (StatusCode::NOT_FOUND | StatusCode::GONE))) => Err(Error::usage(
+                format!(
                     "instances can't download this program: {} answers {status}",
                     redacted(&url)
-                ))
-                .hint(format!(
-                    "put this program, and {SUMS}, where instances can get them without a password, and the address into {}",
-                    names::AGENT_URL
-                )))
-            }
+                ),
+            )
+            .hint(format!(
+                "put this program, and {SUMS}, where instances can get them without a password, \
+                     and the address into {}",
+                names::AGENT_URL
+            ))),
             _ => Ok(()),
+        }
+    }
+}
+
+impl Drop for Probe {
+    fn drop(&mut self) {
+        if let Some((_, question)) = &self.0 {
+            question.abort();
         }
     }
 }

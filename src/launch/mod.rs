@@ -25,7 +25,7 @@ use crate::http::Http;
 use crate::pipeline::Pipeline;
 use crate::signals::Signals;
 use crate::spec::{Access, InstanceSpec, LaunchSpec, Provider, Reuse};
-use agents::Own;
+use agents::{Own, Probe};
 use rollback::Made;
 
 /// The user of the jobs on an instance.
@@ -122,8 +122,7 @@ impl Life<'_> {
             self.spec.name,
             self.instance.provider.name()
         ));
-        let (findings, plan, own) = self.look().await?;
-        let probe = own.probe(self.host, self.http);
+        let (findings, plan, (own, mut probe)) = self.look().await?;
         if let Some(runner) = settled(self.spec, &findings)? {
             drop(progress);
             return report::reused(self.launch, runner, self.pipeline);
@@ -151,7 +150,7 @@ impl Life<'_> {
             ));
         }
         let agents = own.agents(&archs, self.host, self.http).await?;
-        probe.verdict().await?;
+        probe.check().await?;
 
         made.registering = true;
         let enrolment = Enrolment {
@@ -196,6 +195,7 @@ impl Life<'_> {
             user_data,
             stop: self.stop.clone(),
         };
+        probe.check().await?;
         made.regions = plan.regions();
         // In a task of its own: a creation that is under way when a signal comes must be heard out,
         // or its instance has no owner.
@@ -232,7 +232,7 @@ impl Life<'_> {
     }
 
     /// Asks the forge and the cloud at the same time; a wrong token is the first thing to hear of.
-    async fn look(&self) -> Result<(Findings, Arc<dyn Plan>, Own)> {
+    async fn look(&self) -> Result<(Findings, Arc<dyn Plan>, (Own, Probe))> {
         let question = Question {
             name: &self.spec.name,
             labels: &self.spec.labels,
@@ -243,7 +243,11 @@ impl Life<'_> {
         let (findings, plan, own) = tokio::join!(
             self.forge.look(&question),
             self.cloud.look(self.instance),
-            Own::read()
+            async {
+                let own = Own::read().await?;
+                let probe = own.probe(self.host, self.http);
+                Ok((own, probe))
+            }
         );
         match (findings, plan) {
             (Ok(findings), Ok(plan)) => Ok((findings, plan, own?)),
