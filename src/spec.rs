@@ -32,12 +32,21 @@ pub struct LaunchSpec {
     pub timeout: Duration,
     /// The local runner's folder; a default below the home folder when `None`.
     pub workdir: Option<PathBuf>,
-    /// Volumes for GitLab's docker executor, as `host:container`.
-    pub docker_volumes: Vec<String>,
+    /// How GitLab's jobs run in containers.
+    pub docker: Docker,
     /// The version of the CI's runner program; the forge's choice when `None`.
     pub runner_version: Option<String>,
     /// Whether only to say what would be made.
     pub dry_run: bool,
+}
+
+/// How jobs run in containers.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Docker {
+    /// The image of jobs that name none.
+    pub image: String,
+    /// Volumes, as `host:container`.
+    pub volumes: Vec<String>,
 }
 
 /// Which existing runner makes a new one unnecessary.
@@ -218,13 +227,17 @@ pub struct ForgeSpec {
     pub target: Target,
     /// How we prove who we are.
     pub access: Access,
+    /// The GitLab job that launches: an interrupted job of its pipeline needs it run again, too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub launcher: Option<u64>,
 }
 
 /// What a runner serves.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Target {
-    /// A repository: its path, such as `owner/name`.
+    /// A repository: its path, such as `owner/name`. At GitLab it may be a sub-group: its path
+    /// doesn't tell.
     Repository(String),
     /// An organisation (GitHub) or group (GitLab).
     Organization(String),
@@ -284,6 +297,7 @@ impl ForgeSpec {
             target_url: Url::parse("https://example.com/o/r").unwrap(),
             target: Target::Repository("o/r".into()),
             access: Access::Token(Secret::new("tokentoken")),
+            launcher: None,
         }
     }
 }

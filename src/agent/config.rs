@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::cloud::NoticeSource;
 use crate::error::{Error, Result};
 use crate::forge::{Programs, Registration};
-use crate::spec::ForgeSpec;
+use crate::spec::{Docker, ForgeSpec};
 
 /// An agent's configuration.
 #[derive(Clone, Serialize, Deserialize)]
@@ -32,6 +32,9 @@ pub struct AgentConfig {
     pub registration: Registration,
     /// Where the runner program comes from.
     pub programs: Programs,
+    /// How jobs run in containers, where the forge's runner program runs them so.
+    #[serde(default)]
+    pub docker: Docker,
     /// How the cloud announces the machine's end.
     pub notices: Option<NoticeSource>,
     /// Where the runner lives.

@@ -1,7 +1,8 @@
 //! Where a runner's files are, and who its jobs run as.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::io::Write as _;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::unistd::{Gid, Uid};
@@ -9,6 +10,8 @@ use nix::unistd::{Gid, Uid};
 use super::config::Place;
 use crate::error::{Error, Result};
 use crate::host::Host;
+use crate::secret::Secret;
+use crate::spec::Driver;
 
 /// The agent's own folder on an instance.
 const WORK: &str = "/var/lib/runner-launch";
@@ -42,13 +45,17 @@ pub(super) struct User {
 
 impl Layout {
     /// The layout of a place.
-    pub(super) fn new(place: &Place, host: &Host) -> Result<Self> {
+    pub(super) fn new(place: &Place, driver: Driver, host: &Host) -> Result<Self> {
+        let program = match driver {
+            Driver::Github => "actions-runner",
+            Driver::Gitlab => "gitlab-runner",
+        };
         match place {
             Place::Instance { user } => {
                 let user = User::find(user, host)?;
                 let work = host.path(WORK);
                 Ok(Self {
-                    program: user.home.join("actions-runner"),
+                    program: user.home.join(program),
                     state: work.join("state.json"),
                     ready: work.join("ready"),
                     hook: work.join("job-started.sh"),
@@ -96,6 +103,25 @@ impl Layout {
         write().map_err(|error| {
             Error::other(format!("writing the job hook {}", self.hook.display())).caused_by(error)
         })
+    }
+}
+
+impl Layout {
+    /// Writes a file into the program's folder that only the program's user can read.
+    pub(super) fn write_private(&self, name: &str, content: &Secret) -> Result<()> {
+        let file = self.program.join(name);
+        let write = || -> std::io::Result<()> {
+            let mut open = fs::OpenOptions::new();
+            let mut open = open.write(true).create_new(true).mode(0o600).open(&file)?;
+            if let Some(user) = &self.user {
+                std::os::unix::fs::fchown(&open, Some(user.uid.as_raw()), Some(user.gid.as_raw()))?;
+            }
+            open.write_all(content.expose().as_bytes())
+        };
+        // What an earlier life left is in the way.
+        let _ = fs::remove_file(&file);
+        write()
+            .map_err(|error| Error::other(format!("writing {}", file.display())).caused_by(error))
     }
 }
 

@@ -4,6 +4,7 @@
 mod config;
 mod endings;
 mod layout;
+mod machine;
 mod process;
 mod program;
 mod state;
@@ -23,7 +24,7 @@ pub(crate) use program::hex;
 pub(crate) use status::READY;
 
 use crate::error::{Error, Kind, Result};
-use crate::forge::{self, Forge, Unregistered};
+use crate::forge::{self, Forge, JobRef, Unregistered};
 use crate::host::Host;
 use crate::http::Http;
 use crate::pipeline::Printer;
@@ -59,18 +60,13 @@ pub struct Agent {
 impl Agent {
     /// An agent for a configuration. Starts nothing yet.
     pub fn new(config: AgentConfig, host: &Host, http: &Http, printer: &Printer) -> Result<Self> {
-        let registration = &config.registration;
-        let secrets = [
-            config.forge.access.secret(),
-            registration.jit.as_ref(),
-            registration.token.as_ref(),
-        ];
-        for secret in secrets.into_iter().flatten() {
+        let secrets = config.registration.secrets();
+        for secret in secrets.chain(config.forge.access.secret()) {
             printer.hide(secret);
         }
-        let layout = Layout::new(&config.place, host)?;
+        let layout = Layout::new(&config.place, config.forge.driver, host)?;
         Ok(Self {
-            forge: forge_of(&config, host, http)?,
+            forge: forge::open(&config.forge, host, http)?,
             kept: Kept::open(&layout.state),
             reporter: Reporter::new(
                 printer.clone(),
@@ -155,16 +151,21 @@ impl Agent {
     }
 
     async fn rerun_interrupted(&self) {
-        let Some(job) = &self.kept.get().job else {
+        let Some(known) = &self.kept.get().job else {
             return;
         };
+        let job = known.name.as_deref().unwrap_or_default();
         if !self.config.retry {
             tracing::warn!("the job {job} was interrupted and is not run again (--no-retry)");
             return;
         }
         let note = std::fs::read_to_string(&self.layout.note).unwrap_or_default();
-        let mut reference = self.forge.read_job(&note);
-        reference.name = Some(job.clone());
+        let noted = self.forge.read_job(&note);
+        let reference = JobRef {
+            name: known.name.clone(),
+            repository: noted.repository.or_else(|| known.repository.clone()),
+            run_id: noted.run_id.or(known.run_id),
+        };
         let rerun = self.forge.rerun(&self.config.name, &reference, PATIENCE);
         // Twice the patience: its own bound is about the wait for the run, not about the network.
         match timeout(PATIENCE * 2, rerun).await {
@@ -179,8 +180,12 @@ impl Agent {
         }
     }
 
-    /// Removes the record by the id it was registered under: a later runner may have the name.
+    /// Removes the record: as the runner itself, where that is possible; else by the id it was
+    /// registered under, for a later runner may have the name.
     async fn unregister(&mut self) -> Result<Unregistered> {
+        if let Some(resigned) = self.forge.resign(&self.config.registration).await {
+            return resigned.map(|()| Unregistered::Done);
+        }
         if self.config.forge.access.is_none() {
             return Ok(Unregistered::Done);
         }
@@ -222,11 +227,6 @@ impl Agent {
             state.finished = finished;
         });
     }
-}
-
-fn forge_of(config: &AgentConfig, host: &Host, http: &Http) -> Result<Arc<dyn Forge>> {
-    forge::open(&config.forge, host, http)?
-        .ok_or_else(|| Error::other("this version's agent doesn't know the forge"))
 }
 
 /// `agent prepare`: downloads the runner program.

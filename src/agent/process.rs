@@ -103,6 +103,11 @@ impl Process {
         })
     }
 
+    /// The program's own id, which is also its group's.
+    pub(super) fn id(&self) -> Pid {
+        self.group
+    }
+
     /// Waits for the program's own end.
     pub(super) async fn ended(&mut self) -> Result<ExitStatus> {
         self.child
@@ -188,16 +193,20 @@ fn environment(user: Option<&User>, host: &Host) -> Vec<(String, String)> {
             pair("LANG", "C.UTF-8"),
         ];
     }
-    let mut kept: Vec<(String, String)> = host
-        .vars()
-        .filter(|(name, _)| KEPT.contains(name) || name.starts_with("LC_"))
-        .map(|(name, value)| pair(name, value))
-        .collect();
+    let mut kept = harmless_vars(host);
     if Uid::effective().is_root() {
         // Whoever starts a local runner as root wants it to run as root.
         kept.push(pair("RUNNER_ALLOW_RUNASROOT", "1"));
     }
     kept
+}
+
+/// Our own environment without what is secret in it.
+pub(super) fn harmless_vars(host: &Host) -> Vec<(String, String)> {
+    host.vars()
+        .filter(|(name, _)| KEPT.contains(name) || name.starts_with("LC_"))
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect()
 }
 
 /// A session of its own, so that the group can be signalled as one, and the user with all groups.
@@ -249,11 +258,11 @@ pub(super) fn adopt_orphans() {
     let _ = nix::sys::prctl::set_child_subreaper(true);
 }
 
-/// Buries the dead among the processes that were taken over: a runner may live for weeks.
-/// The program's own end is waited for elsewhere, so a living child is left alone.
-pub(super) fn reap_orphans() {
+/// Buries the dead among the processes that were taken over: a runner may live for weeks. The
+/// program's own end, which may have come by now, is waited for elsewhere.
+pub(super) fn reap_orphans(program: Pid) {
     for (pid, parent, state) in processes(Path::new("/proc")) {
-        if parent == Pid::this().as_raw() && state == "Z" {
+        if parent == Pid::this().as_raw() && state == "Z" && pid != program.as_raw() {
             let _ = nix::sys::wait::waitpid(
                 Pid::from_raw(pid),
                 Some(nix::sys::wait::WaitPidFlag::WNOHANG),

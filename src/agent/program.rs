@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::io::{self, Read};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -88,8 +89,8 @@ async fn fetch(url: &Url, program: &Program, layout: &Layout, http: &Http) -> Re
     let partial = PathBuf::from(partial);
     let (sender, receiver) = mpsc::channel(64);
     let unpacking = {
-        let (folder, user) = (partial.clone(), layout.user.clone());
-        tokio::task::spawn_blocking(move || unpack(receiver, &folder, user.as_ref()))
+        let (folder, user, file) = (partial.clone(), layout.user.clone(), program.file.clone());
+        tokio::task::spawn_blocking(move || unpack(receiver, &folder, file, user.as_ref()))
     };
     let mut hash = digest::Context::new(&digest::SHA256);
     let mut size = 0;
@@ -147,7 +148,13 @@ impl Read for Chunks {
     }
 }
 
-fn unpack(receiver: mpsc::Receiver<Bytes>, folder: &Path, user: Option<&User>) -> io::Result<()> {
+/// Writes an archive's files, or the one `file` that the download is.
+fn unpack(
+    receiver: mpsc::Receiver<Bytes>,
+    folder: &Path,
+    file: Option<String>,
+    user: Option<&User>,
+) -> io::Result<()> {
     match fs::remove_dir_all(folder) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => fs::create_dir_all(folder)?,
@@ -156,12 +163,21 @@ fn unpack(receiver: mpsc::Receiver<Bytes>, folder: &Path, user: Option<&User>) -
         receiver,
         current: Bytes::new(),
     };
-    let mut archive = tar::Archive::new(GzDecoder::new(&mut chunks));
-    archive.set_preserve_permissions(true);
-    archive.set_overwrite(true);
-    archive.unpack(folder)?;
-    // What follows the archive's end belongs to the checksum, too.
-    io::copy(&mut chunks, &mut io::sink())?;
+    match file {
+        Some(name) => {
+            let path = folder.join(name);
+            io::copy(&mut chunks, &mut fs::File::create(&path)?)?;
+            fs::set_permissions(path, fs::Permissions::from_mode(0o755))?;
+        }
+        None => {
+            let mut archive = tar::Archive::new(GzDecoder::new(&mut chunks));
+            archive.set_preserve_permissions(true);
+            archive.set_overwrite(true);
+            archive.unpack(folder)?;
+            // What follows the archive's end belongs to the checksum, too.
+            io::copy(&mut chunks, &mut io::sink())?;
+        }
+    }
     if let Some(user) = user {
         hand_over(folder, user)?;
     }

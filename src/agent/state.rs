@@ -5,13 +5,15 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::forge::JobRef;
+
 /// What an agent has come to.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct State {
     /// The runner's id at the forge.
     pub(super) runner_id: Option<u64>,
-    /// The name of the job under way.
-    pub(super) job: Option<String>,
+    /// The job under way.
+    pub(super) job: Option<JobRef>,
     /// Whether the record is gone and nothing is left to do but to give the machine back.
     pub(super) finished: bool,
 }
@@ -61,14 +63,18 @@ mod tests {
     fn a_state_is_found_again() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("state.json");
+        let job = JobRef {
+            name: Some("train".into()),
+            ..JobRef::default()
+        };
         Kept::open(&file).change(|state| {
             state.runner_id = Some(7);
-            state.job = Some("train".into());
+            state.job = Some(job.clone());
         });
         let state = Kept::open(&file).get().clone();
         assert_eq!(
-            (state.runner_id, state.job.as_deref(), state.finished),
-            (Some(7), Some("train"), false)
+            (state.runner_id, state.job, state.finished),
+            (Some(7), Some(job), false)
         );
         fs::write(&file, "{").unwrap();
         assert_eq!(*Kept::open(&file).get(), State::default());

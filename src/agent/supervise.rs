@@ -3,19 +3,25 @@
 use std::process::ExitStatus;
 use std::time::Duration;
 
+use nix::unistd::Pid;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::Agent;
+use super::config::Place;
 use super::endings::{Ending, Endings};
+use super::machine;
 use super::process::{Process, complete, reap_orphans};
 use crate::error::{Error, Result, Signal};
-use crate::forge::{Enrolment, LogEvent, Unregistered};
+use crate::forge::{Enrolment, LogEvent, Surroundings, Unregistered};
 
 /// How long the runner program may take to register itself.
 const SETUP: Duration = Duration::from_secs(120);
 /// A job is given up this long before the forge's limit, to be run again.
 const LIMIT_MARGIN: Duration = Duration::from_secs(300);
+/// How often the forge may refuse a runner before it is believed; the program itself waits minutes
+/// in between.
+const REFUSALS: u32 = 2;
 /// Lines of the program's output that an error shows.
 const SHOWN_LINES: usize = 5;
 
@@ -36,6 +42,8 @@ pub(super) enum Why {
     Rebalance,
     /// The forge's limit for a job is near.
     JobLimit,
+    /// Somebody has removed its record at the forge.
+    Refused,
     /// The runner program ended by itself.
     Program(String),
 }
@@ -50,6 +58,7 @@ impl std::fmt::Display for Why {
             Why::Interruption(detail) => write!(f, "the cloud takes the machine back: {detail}"),
             Why::Rebalance => f.write_str("the cloud may soon take the machine back"),
             Why::JobLimit => f.write_str("the job comes near the forge's time limit"),
+            Why::Refused => f.write_str("the forge doesn't know the runner any more"),
             Why::Program(how) => write!(f, "the runner program ended: {how}"),
         }
     }
@@ -57,6 +66,7 @@ impl std::fmt::Display for Why {
 
 /// What the supervisor knows of the runner program.
 struct Watch {
+    program: Pid,
     ready: bool,
     /// When the present job began.
     job_since: Option<Instant>,
@@ -64,7 +74,12 @@ struct Watch {
     idle_since: Instant,
     jobs_done: usize,
     rebalance: bool,
+    /// Whether the program has said that it ends because no job came.
+    idle: bool,
+    refusals: u32,
     tail: Vec<String>,
+    /// Files that the program has no more need of once it is ready.
+    files: Vec<String>,
 }
 
 impl Agent {
@@ -84,7 +99,20 @@ impl Agent {
             arch: None,
             pinned: self.config.pinned,
         };
-        let start = self.forge.start(&enrolment, &self.config.registration);
+        let lasting = matches!(self.config.place, Place::Local { .. });
+        let has_docker = machine::has_docker(&self.host, !lasting).await;
+        let surroundings = Surroundings {
+            idle_timeout: self.config.idle_timeout(),
+            docker: has_docker.then_some(&self.config.docker),
+            gpu: machine::has_gpu(&self.host),
+            lasting,
+        };
+        let start = self
+            .forge
+            .start(&enrolment, &self.config.registration, &surroundings);
+        for file in &start.files {
+            self.layout.write_private(&file.name, &file.content)?;
+        }
         let hook = self.forge.job_hook(&self.layout.note.display().to_string());
         if let Some((_, script)) = &hook {
             self.layout.install_hook(script)?;
@@ -104,7 +132,9 @@ impl Agent {
         self.kept.change(|state| state.runner_id = id);
         let hook = hook.as_ref().map(|(name, _)| *name);
         let process = process.insert(Process::start(&start.run, &self.layout, hook, &self.host)?);
-        self.watch(process, endings, ready_within, on_ready).await
+        let files = start.files.into_iter().map(|file| file.name).collect();
+        self.watch(process, endings, ready_within, files, on_ready)
+            .await
     }
 
     async fn watch(
@@ -112,16 +142,21 @@ impl Agent {
         process: &mut Process,
         endings: &mut Endings,
         ready_within: Option<Duration>,
+        files: Vec<String>,
         on_ready: &mut (dyn FnMut() -> Result<()> + Send),
     ) -> Result<Why> {
         let started = Instant::now();
         let mut watch = Watch {
+            program: process.id(),
             ready: false,
             job_since: None,
             idle_since: started,
             jobs_done: 0,
             rebalance: false,
+            idle: false,
+            refusals: 0,
             tail: Vec::new(),
+            files,
         };
         let (_never, empty) = mpsc::channel(1);
         let mut lines = std::mem::replace(&mut process.lines, empty);
@@ -159,6 +194,9 @@ impl Agent {
             if watch.rebalance && watch.job_since.is_none() && watch.jobs_done > 0 {
                 return Ok(Why::Rebalance);
             }
+            if watch.refusals >= REFUSALS {
+                return Ok(Why::Refused);
+            }
         }
     }
 
@@ -169,7 +207,7 @@ impl Agent {
             .config
             .idle_timeout()
             .filter(|_| waiting && !finished)?;
-        Some(watch.idle_since + limit)
+        Some(watch.idle_since + limit + self.forge.idle_margin())
     }
 
     fn job_end(&self, watch: &Watch) -> Option<Instant> {
@@ -192,12 +230,17 @@ impl Agent {
             Some(LogEvent::Ready) if !watch.ready => {
                 watch.ready = true;
                 watch.idle_since = Instant::now();
+                for file in watch.files.drain(..) {
+                    let _ = std::fs::remove_file(self.layout.program.join(file));
+                }
                 on_ready()?;
                 self.reporter.ready();
             }
             Some(LogEvent::Started { job }) => {
                 watch.job_since = Some(Instant::now());
-                self.reporter.job_started(&job);
+                watch.refusals = 0;
+                self.reporter
+                    .job_started(job.name.as_deref().unwrap_or_default());
                 self.kept.change(|state| state.job = Some(job));
             }
             Some(LogEvent::Ended { success }) => {
@@ -205,12 +248,20 @@ impl Agent {
                 watch.idle_since = Instant::now();
                 watch.jobs_done += 1;
                 let job = self.kept.get().job.clone().unwrap_or_default();
-                self.reporter.job_ended(&job, success);
+                self.reporter
+                    .job_ended(job.name.as_deref().unwrap_or_default(), success);
                 self.kept.change(|state| state.job = None);
-                reap_orphans();
+                reap_orphans(watch.program);
                 // The next job writes its own, and must not be taken for this one.
                 let _ = std::fs::remove_file(&self.layout.note);
             }
+            Some(LogEvent::Idle) => {
+                // A job that was cancelled before it began has no end of its own.
+                watch.job_since = None;
+                watch.idle = true;
+                self.kept.change(|state| state.job = None);
+            }
+            Some(LogEvent::Refused) => watch.refusals += 1,
             Some(LogEvent::Ready) | None => {}
         }
         Ok(())
@@ -235,6 +286,9 @@ impl Agent {
         }
         if self.config.single && watch.jobs_done > 0 {
             return Ok(Why::Done);
+        }
+        if watch.idle && status.success() {
+            return Ok(Why::Idle);
         }
         Ok(Why::Program(status.to_string()))
     }

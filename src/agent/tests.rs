@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use super::*;
 use crate::forge::{
     Command, Enrolment, Findings, JobRef, LogEvent, Question, Registration, Runner, Start,
+    Surroundings,
 };
 use crate::spec::ForgeSpec;
 
@@ -44,6 +45,10 @@ impl Forge for Notes {
         Ok(Unregistered::Done)
     }
 
+    async fn resign(&self, _: &Registration) -> Option<Result<()>> {
+        None
+    }
+
     async fn rerun(&self, runner: &str, job: &JobRef, _: Duration) -> Result<Option<u64>> {
         let job = job.name.clone().unwrap_or_default();
         self.asked
@@ -53,8 +58,9 @@ impl Forge for Notes {
         Ok(Some(1))
     }
 
-    fn start(&self, _: &Enrolment<'_>, _: &Registration) -> Start {
+    fn start(&self, _: &Enrolment<'_>, _: &Registration, _: &Surroundings<'_>) -> Start {
         Start {
+            files: Vec::new(),
             setup: None,
             run: Command {
                 program: "run.sh".into(),
@@ -72,8 +78,13 @@ impl Forge for Notes {
         match line {
             "ready" => Some(LogEvent::Ready),
             "started" => Some(LogEvent::Started {
-                job: "train".into(),
+                job: JobRef {
+                    name: Some("train".into()),
+                    ..JobRef::default()
+                },
             }),
+            "idle" => Some(LogEvent::Idle),
+            "refused" => Some(LogEvent::Refused),
             "ended" => Some(LogEvent::Ended { success: true }),
             _ => None,
         }
@@ -131,12 +142,14 @@ async fn life(
             runner_id: None,
             jit: None,
             token: None,
+            own: None,
         },
+        docker: crate::spec::Docker::default(),
         programs: crate::forge::Programs::new(),
         notices: None,
         place: place.clone(),
     };
-    let layout = Layout::new(&place, &host).unwrap();
+    let layout = Layout::new(&place, crate::spec::Driver::Github, &host).unwrap();
     let agent = Agent {
         kept: Kept::open(&layout.state),
         reporter: Reporter::new(Printer::default(), host.clone(), "r", "n"),
@@ -205,6 +218,33 @@ async fn a_program_that_crashes_in_a_job_has_it_run_again() {
         error.chain()
     );
     assert_eq!(asked, ["rerun train of n", "unregister 3"]);
+}
+
+#[tokio::test]
+async fn a_program_that_counts_by_itself_ends_when_it_says_so() {
+    // Its last job was cancelled before it began, and is not run again.
+    let (outcome, asked, _) = life(
+        "echo ready; echo started; sleep 1; echo idle",
+        Some(300),
+        false,
+        0,
+    )
+    .await;
+    outcome.unwrap();
+    assert_eq!(asked, ["unregister 3"]);
+}
+
+#[tokio::test]
+async fn a_runner_that_the_forge_refuses_again_and_again_ends() {
+    let (outcome, asked, _) = life(
+        "echo ready; echo refused; sleep 1; echo refused; exec sleep 600",
+        None,
+        false,
+        0,
+    )
+    .await;
+    outcome.unwrap();
+    assert_eq!(asked, ["unregister 3"]);
 }
 
 #[tokio::test]

@@ -131,7 +131,9 @@ mod tests {
                 runner_id: None,
                 jit: None,
                 token: None,
+                own: None,
             },
+            docker: crate::spec::Docker::default(),
             programs: Programs::new(),
             notices: None,
             place: Place::Instance {

@@ -21,7 +21,7 @@ pub(super) fn read(
         "gitlab" => Ok(Driver::Gitlab),
         _ => Err(format!("`{text}` is neither github nor gitlab")),
     });
-    let place = place(given, host, mistakes);
+    let place = place(given, host, named, mistakes);
     let driver = named.or_else(|| infer_driver(place.as_ref(), host));
     if driver.is_none() && place.is_some() {
         mistakes
@@ -48,12 +48,11 @@ pub(super) fn read(
     }
     let path = segments.join("/");
     let target = match (driver, segments.len()) {
-        (Driver::Github, 1) => Target::Organization(path),
-        (Driver::Github, 2) => Target::Repository(path),
-        (Driver::Gitlab, 2..) => Target::Repository(path),
+        (Driver::Github | Driver::Gitlab, 1) => Target::Organization(path),
+        (Driver::Github, 2) | (Driver::Gitlab, 2..) => Target::Repository(path),
         _ => {
             mistakes.push(format!(
-                "{origin}: `{}` is no repository or organisation",
+                "{origin}: `{}` is no repository, organisation or group",
                 place.path
             ));
             return None;
@@ -75,18 +74,28 @@ pub(super) fn read(
         target_url,
         target,
         access: access?,
+        launcher: host
+            .env("CI_JOB_ID")
+            .filter(|_| driver == Driver::Gitlab)
+            .and_then(|id| id.parse().ok()),
     })
 }
 
 /// A server and a path on it.
 struct Place {
+    /// With the relative root that a GitLab server may live below.
     server: Url,
     path: String,
 }
 
-fn place(given: &Given, host: &Host, mistakes: &mut Vec<String>) -> Option<Place> {
+fn place(
+    given: &Given,
+    host: &Host,
+    driver: Option<Driver>,
+    mistakes: &mut Vec<String>,
+) -> Option<Place> {
     if given.one("repo").is_some() {
-        return given.parsed("repo", mistakes, |text| parse_place(text, host));
+        return given.parsed("repo", mistakes, |text| parse_place(text, host, driver));
     }
     let inferred = host
         .env("GITHUB_REPOSITORY")
@@ -101,7 +110,7 @@ fn place(given: &Given, host: &Host, mistakes: &mut Vec<String>) -> Option<Place
         );
         return None;
     };
-    match parse_place(&text, host) {
+    match parse_place(&text, host, driver) {
         Ok(place) => Some(place),
         Err(complaint) => {
             mistakes.push(format!("--repo: {complaint}"));
@@ -111,7 +120,7 @@ fn place(given: &Given, host: &Host, mistakes: &mut Vec<String>) -> Option<Place
 }
 
 /// An address, `git@host:path`, or a bare path on the pipeline's own server.
-fn parse_place(text: &str, host: &Host) -> Result<Place, String> {
+fn parse_place(text: &str, host: &Host, driver: Option<Driver>) -> Result<Place, String> {
     let complaint = || {
         format!(
             "`{}` is neither an address nor owner/name",
@@ -123,7 +132,8 @@ fn parse_place(text: &str, host: &Host) -> Result<Place, String> {
     if trimmed.contains("://") {
         let mut url = Url::parse(trimmed).map_err(|_| complaint())?;
         let path = url.path().to_owned();
-        if url.scheme() == "ssh" {
+        let by_ssh = url.scheme() == "ssh";
+        if by_ssh {
             url = Url::parse(&format!(
                 "https://{}",
                 url.host_str().ok_or_else(complaint)?
@@ -139,28 +149,51 @@ fn parse_place(text: &str, host: &Host) -> Result<Place, String> {
         // A clone address may carry a token: it isn't ours to use, nor to show.
         let _ = url.set_username("");
         let _ = url.set_password(None);
-        return Ok(Place { server: url, path });
+        return Ok(below_root(url, &path, by_ssh, host));
     }
     if let Some((server, path)) = trimmed.split_once(':') {
         let server = server.rsplit('@').next().unwrap_or(server);
         let server = Url::parse(&format!("https://{server}")).map_err(|_| complaint())?;
-        return Ok(Place {
-            server,
-            path: path.to_owned(),
-        });
+        return Ok(below_root(server, path, true, host));
     }
     if trimmed.is_empty() || trimmed.contains(char::is_whitespace) {
         return Err(complaint());
     }
-    let server = host
-        .env("GITHUB_SERVER_URL")
-        .or_else(|| host.env("CI_SERVER_URL"))
-        .unwrap_or("https://github.com");
+    let server = match driver {
+        Some(Driver::Gitlab) => host.env("CI_SERVER_URL").unwrap_or("https://gitlab.com"),
+        Some(Driver::Github) => host
+            .env("GITHUB_SERVER_URL")
+            .unwrap_or("https://github.com"),
+        None => host
+            .env("GITHUB_SERVER_URL")
+            .or_else(|| host.env("CI_SERVER_URL"))
+            .unwrap_or("https://github.com"),
+    };
     let server = Url::parse(server).map_err(|_| format!("`{server}` is no server's address"))?;
     Ok(Place {
         server,
         path: trimmed.to_owned(),
     })
+}
+
+/// Takes the relative root of the pipeline's own GitLab out of a path on it. Paths for SSH have none.
+fn below_root(server: Url, path: &str, by_ssh: bool, host: &Host) -> Place {
+    let own = host
+        .env("CI_SERVER_URL")
+        .and_then(|url| Url::parse(url).ok())
+        .filter(|own| {
+            own.origin() == server.origin() || (by_ssh && own.host_str() == server.host_str())
+        });
+    let path = path.trim_start_matches('/');
+    let Some(own) = own else {
+        return Place {
+            server,
+            path: path.to_owned(),
+        };
+    };
+    let root = format!("{}/", own.path().trim_matches('/'));
+    let path = path.strip_prefix(&root).unwrap_or(path).to_owned();
+    Place { server: own, path }
 }
 
 fn without_user(text: &str) -> &str {

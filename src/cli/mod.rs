@@ -289,16 +289,21 @@ fn launch(mut given: Given, host: &Host, mistakes: &mut Vec<String>) -> Option<L
     let dry_run = given.flag("dry-run", mistakes);
     let (single, reuse) = given.reuse(mistakes);
     let runner_version = given.runner_version(mistakes);
-    let docker_volumes = given.docker_volumes(mistakes);
+    let docker = given.docker(mistakes);
     let workdir = given.workdir(mistakes);
     let forge = forge::read(&mut given, host, mistakes);
     let instance = instance::read(&mut given, mistakes, &mut warnings);
     if forge
         .as_ref()
         .is_some_and(|f| f.driver == crate::spec::Driver::Github)
-        && !docker_volumes.is_empty()
     {
-        warnings.push("--docker-volumes is for GitLab only and has no effect here".to_owned());
+        for name in ["docker-volumes", "docker-image"] {
+            if given.one(name).is_some() {
+                warnings.push(format!(
+                    "--{name} is for GitLab only and has no effect here"
+                ));
+            }
+        }
     }
     if json && !dry_run {
         warnings.push("--output has no effect without --dry-run".to_owned());
@@ -321,7 +326,7 @@ fn launch(mut given: Given, host: &Host, mistakes: &mut Vec<String>) -> Option<L
             forge: forge?,
             timeout: timeout?,
             workdir,
-            docker_volumes,
+            docker,
             runner_version,
             dry_run,
         },

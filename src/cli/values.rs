@@ -10,7 +10,7 @@ use tracing::level_filters::LevelFilter;
 
 use super::Given;
 use crate::host::Host;
-use crate::spec::Reuse;
+use crate::spec::{Docker, Reuse};
 
 /// The longest name that GitHub takes for a runner.
 const LONGEST_NAME: usize = 64;
@@ -143,7 +143,16 @@ impl Given {
         })
     }
 
-    pub(super) fn docker_volumes(&self, mistakes: &mut Vec<String>) -> Vec<String> {
+    pub(super) fn docker(&self, mistakes: &mut Vec<String>) -> Docker {
+        /// A plain system, as long supported as it gets.
+        const IMAGE: &str = "ubuntu:24.04";
+        let image = self.one("docker-image").map_or(IMAGE, str::trim);
+        if image.is_empty() || image.contains(char::is_whitespace) {
+            mistakes.push(format!(
+                "{}: `{image}` is no image's name",
+                self.origin("docker-image")
+            ));
+        }
         let volumes = self.many("docker-volumes").to_vec();
         for volume in &volumes {
             let parts: Vec<&str> = volume.split(':').collect();
@@ -154,7 +163,10 @@ impl Given {
                 ));
             }
         }
-        volumes
+        Docker {
+            image: image.to_owned(),
+            volumes,
+        }
     }
 
     pub(super) fn workdir(&self, mistakes: &mut Vec<String>) -> Option<PathBuf> {

@@ -43,11 +43,7 @@ pub async fn run(fleet: &Fleet, host: &Host, http: &Http, pipeline: &Pipeline) -
     let cloud = cloud::open(fleet.provider, host, http)
         .ok_or_else(|| unavailable(format!("--cloud={}", fleet.provider.name())))?;
     let forge = match &fleet.forge {
-        Some(spec) => Some((
-            forge::open(spec, host, http)?
-                .ok_or_else(|| unavailable(format!("--driver={}", spec.driver.name())))?,
-            spec.target_url.to_string(),
-        )),
+        Some(spec) => Some((forge::open(spec, host, http)?, spec.target_url.to_string())),
         None => None,
     };
     let keeper = Keeper {

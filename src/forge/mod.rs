@@ -2,6 +2,7 @@
 
 mod forget;
 pub mod github;
+pub mod gitlab;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -16,7 +17,7 @@ use crate::error::Result;
 use crate::host::Host;
 use crate::http::Http;
 use crate::secret::{Secret, exposed};
-use crate::spec::{Driver, ForgeSpec, Reuse};
+use crate::spec::{Docker, Driver, ForgeSpec, Reuse};
 pub use forget::{Forgotten, forget};
 
 /// What a launch wants to know of the forge before anything is made.
@@ -28,6 +29,8 @@ pub struct Question<'a> {
     pub labels: &'a [String],
     /// Whether an existing runner would do.
     pub reuse: Reuse,
+    /// Whether interrupted jobs are to be run again.
+    pub retry: bool,
     /// The runner program's version, where pinned.
     pub runner_version: Option<&'a str>,
 }
@@ -49,10 +52,13 @@ pub type Programs = BTreeMap<Arch, Program>;
 /// A download of the CI's runner program.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Program {
-    /// The address of the archive.
+    /// The address.
     pub url: String,
-    /// The archive's SHA-256, in hexadecimal.
+    /// The download's SHA-256, in hexadecimal.
     pub sha256: String,
+    /// What the program is called, where the download is the program itself and no archive.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
 }
 
 /// A runner's record at the forge.
@@ -96,6 +102,16 @@ pub struct Registration {
     /// A token with which the runner program registers itself.
     #[serde(with = "exposed", default, skip_serializing_if = "Option::is_none")]
     pub token: Option<Secret>,
+    /// The runner's own token, with which it works and can remove itself.
+    #[serde(with = "exposed", default, skip_serializing_if = "Option::is_none")]
+    pub own: Option<Secret>,
+}
+
+impl Registration {
+    /// The secrets in it.
+    pub fn secrets(&self) -> impl Iterator<Item = &Secret> {
+        [&self.jit, &self.token, &self.own].into_iter().flatten()
+    }
 }
 
 /// Whether a runner record is gone.
@@ -110,21 +126,45 @@ pub enum Unregistered {
 /// A job that a runner took.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JobRef {
-    /// The job's name as the runner's log shows it.
+    /// The job's name (GitHub) or number (GitLab) as the runner's log shows it.
     pub name: Option<String>,
-    /// The repository whose workflow it belongs to.
+    /// The path of the repository that it belongs to.
     pub repository: Option<String>,
     /// The workflow run (GitHub) or pipeline (GitLab).
     pub run_id: Option<u64>,
 }
 
+/// What the runner program finds on its machine.
+#[derive(Debug, Clone)]
+pub struct Surroundings<'a> {
+    /// How long it waits for a job; `None`: for ever.
+    pub idle_timeout: Option<Duration>,
+    /// How jobs run in containers; `None` where there is no Docker for them.
+    pub docker: Option<&'a Docker>,
+    /// Whether there is an NVIDIA GPU.
+    pub gpu: bool,
+    /// Whether the machine outlives the runner, so that nothing may be left on it.
+    pub lasting: bool,
+}
+
 /// How to start the runner program: everything but the user and the clean environment.
 #[derive(Debug, Clone)]
 pub struct Start {
+    /// Files to write first, for the program's user alone; they are gone again once it is ready.
+    pub files: Vec<StartFile>,
     /// Programs to run to their end first, such as a configuration.
     pub setup: Option<Command>,
     /// The program that is the runner.
     pub run: Command,
+}
+
+/// A file that the runner program reads at its start.
+#[derive(Debug, Clone)]
+pub struct StartFile {
+    /// Its name in the runner's folder.
+    pub name: String,
+    /// What is in it.
+    pub content: Secret,
 }
 
 /// A program, its arguments, and what it needs in its environment. No secret is in the arguments.
@@ -145,14 +185,18 @@ pub enum LogEvent {
     Ready,
     /// A job has begun.
     Started {
-        /// The job's name or number.
-        job: String,
+        /// The job, as far as the line tells.
+        job: JobRef,
     },
     /// A job has ended.
     Ended {
         /// Whether it ended well.
         success: bool,
     },
+    /// No job came for the idle time: it ends by itself.
+    Idle,
+    /// The forge doesn't know the runner.
+    Refused,
 }
 
 /// A forge.
@@ -171,13 +215,22 @@ pub trait Forge: Send + Sync {
     /// Removes a runner's record. Idempotent: gone is done.
     async fn unregister(&self, id: u64) -> Result<Unregistered>;
 
+    /// Removes a runner's record with what the runner itself holds. `None` where there is no such
+    /// way.
+    async fn resign(&self, registration: &Registration) -> Option<Result<()>>;
+
     /// Cancels the run of an interrupted job, if it still runs, waits for its end, and has it run
     /// again. `runner` is the name of the runner that had the job. Says which run it was; `None`
     /// when there was none to run again.
     async fn rerun(&self, runner: &str, job: &JobRef, patience: Duration) -> Result<Option<u64>>;
 
     /// How the downloaded program is configured and started.
-    fn start(&self, enrolment: &Enrolment<'_>, registration: &Registration) -> Start;
+    fn start(
+        &self,
+        enrolment: &Enrolment<'_>,
+        registration: &Registration,
+        surroundings: &Surroundings<'_>,
+    ) -> Start;
 
     /// The id under which the configured program in `folder` is registered, as it noted it.
     fn registered_id(&self, folder: &Path) -> Option<u64>;
@@ -194,12 +247,18 @@ pub trait Forge: Send + Sync {
 
     /// How long a job may run at most; `None`: no such limit.
     fn job_limit(&self) -> Option<Duration>;
+
+    /// How long after the idle time the program may still take to end by itself. Zero where it
+    /// knows no idle time and must be ended.
+    fn idle_margin(&self) -> Duration {
+        Duration::ZERO
+    }
 }
 
-/// The forge of a driver; `None`: not in this version.
-pub fn open(spec: &ForgeSpec, host: &Host, http: &Http) -> Result<Option<Arc<dyn Forge>>> {
-    match spec.driver {
-        Driver::Github => Ok(Some(Arc::new(github::GitHub::new(spec, host, http)?))),
-        Driver::Gitlab => Ok(None),
-    }
+/// The forge of a driver.
+pub fn open(spec: &ForgeSpec, host: &Host, http: &Http) -> Result<Arc<dyn Forge>> {
+    Ok(match spec.driver {
+        Driver::Github => Arc::new(github::GitHub::new(spec, host, http)?),
+        Driver::Gitlab => Arc::new(gitlab::GitLab::new(spec, host, http)),
+    })
 }

@@ -34,6 +34,7 @@ pub(super) async fn launch(
         name: &spec.name,
         labels: &spec.labels,
         reuse: spec.reuse,
+        retry: spec.retry,
         runner_version: spec.runner_version.as_deref(),
     };
     let findings = tokio::select! {
@@ -72,7 +73,7 @@ pub(super) async fn launch(
             }
         },
     };
-    for secret in registration.jit.iter().chain(&registration.token) {
+    for secret in registration.secrets() {
         pipeline.mask(secret);
     }
     let place = Place::Local {

@@ -44,8 +44,7 @@ pub async fn launch(launch: &Launch, host: &Host, http: &Http, pipeline: &Pipeli
         tracing::warn!("{warning}");
     }
     let spec = &launch.spec;
-    let forge = forge::open(&spec.forge, host, http)?
-        .ok_or_else(|| not_available(&format!("--driver={}", spec.forge.driver.name())))?;
+    let forge = forge::open(&spec.forge, host, http)?;
     let Some(instance) = &spec.instance else {
         return local::launch(launch, forge, host, http, pipeline, signals).await;
     };
@@ -164,7 +163,7 @@ impl Life<'_> {
         let registration = self.forge.register(&enrolment).await?;
         made.registered = true;
         made.runner_id = registration.runner_id;
-        for secret in registration.jit.iter().chain(&registration.token) {
+        for secret in registration.secrets() {
             self.pipeline.mask(secret);
         }
 
@@ -238,6 +237,7 @@ impl Life<'_> {
             name: &self.spec.name,
             labels: &self.spec.labels,
             reuse: self.spec.reuse,
+            retry: self.spec.retry,
             runner_version: self.spec.runner_version.as_deref(),
         };
         let (findings, plan, own) = tokio::join!(
@@ -305,9 +305,10 @@ fn agent_config(
     place: Place,
 ) -> AgentConfig {
     let mut forge = spec.forge.clone();
-    // A runner that takes its one job however long that takes, and that isn't to be retried, has
-    // nothing to ask of the forge: its record goes with the job.
-    if spec.single && !spec.retry && spec.idle_timeout.is_none() && registration.jit.is_some() {
+    // A runner that removes itself, or that takes its one job however long that takes so that its
+    // record goes with the job, has nothing to ask of the forge when nothing is to be retried.
+    let one_job = spec.single && spec.idle_timeout.is_none() && registration.jit.is_some();
+    if !spec.retry && (one_job || registration.own.is_some()) {
         forge.access = Access::None;
     }
     AgentConfig {
@@ -320,6 +321,7 @@ fn agent_config(
         forge,
         registration: registration.clone(),
         programs: findings.programs,
+        docker: spec.docker.clone(),
         notices: None,
         place,
     }

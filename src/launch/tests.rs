@@ -8,7 +8,7 @@ use tracing::level_filters::LevelFilter;
 
 use super::*;
 use crate::cloud::{Candidate, Instance, InstanceRef, InstanceState};
-use crate::forge::{JobRef, LogEvent, Program, Start, Unregistered};
+use crate::forge::{JobRef, LogEvent, Program, Start, Surroundings, Unregistered};
 use crate::pipeline::Printer;
 use crate::secret::Secret;
 use crate::spec::ForgeSpec;
@@ -130,6 +130,7 @@ impl Forge for Fake {
         let program = Program {
             url: "https://example.com/p".into(),
             sha256: "0".repeat(64),
+            file: None,
         };
         Ok(Findings {
             namesake: None,
@@ -144,6 +145,7 @@ impl Forge for Fake {
             runner_id: Some(7),
             jit: Some(Secret::new("configuration")),
             token: None,
+            own: None,
         })
     }
 
@@ -163,11 +165,15 @@ impl Forge for Fake {
         Ok(Unregistered::Done)
     }
 
+    async fn resign(&self, _: &Registration) -> Option<Result<()>> {
+        None
+    }
+
     async fn rerun(&self, _: &str, _: &JobRef, _: Duration) -> Result<Option<u64>> {
         Ok(None)
     }
 
-    fn start(&self, _: &Enrolment<'_>, _: &Registration) -> Start {
+    fn start(&self, _: &Enrolment<'_>, _: &Registration, _: &Surroundings<'_>) -> Start {
         unreachable!("the launcher starts no program")
     }
 
@@ -219,7 +225,7 @@ fn spec() -> LaunchSpec {
         forge: ForgeSpec::example(),
         timeout: Duration::from_secs(600),
         workdir: None,
-        docker_volumes: Vec::new(),
+        docker: crate::spec::Docker::default(),
         runner_version: None,
         dry_run: false,
     }

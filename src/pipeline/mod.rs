@@ -1,12 +1,14 @@
 //! What the CI shows and takes back: masks, groups, annotations, outputs, the job summary.
 //!
-//! GitHub: <https://docs.github.com/en/actions/reference/workflows-and-actions/workflow-commands>
+//! GitHub: <https://docs.github.com/en/actions/reference/workflows-and-actions/workflow-commands>;
+//! GitLab: <https://docs.gitlab.com/ci/jobs/job_logs/#custom-collapsible-sections>,
+//! <https://docs.gitlab.com/ci/yaml/artifacts_reports/#artifactsreportsdotenv>
 
 mod printer;
 
-use std::fs::OpenOptions;
+use std::fs::{self, OpenOptions};
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 pub use printer::Printer;
 
@@ -19,6 +21,26 @@ use crate::secret::Secret;
 pub struct Pipeline {
     kind: PipelineKind,
     printer: Printer,
+    host: Host,
+}
+
+/// The file that GitLab takes a job's outputs from, in the project's folder.
+pub const DOTENV: &str = "runner-launch.env";
+
+/// What an output is called in GitLab, where it is a variable of later jobs; `None` for those that
+/// mean nothing there.
+pub fn dotenv_name(output: &str) -> Option<String> {
+    match output {
+        // Lists of tags in a pipeline's file aren't made from variables.
+        "runs-on" => None,
+        // Not `RUNNER_LAUNCH_…`, which is where options come from.
+        "launch-time" => Some("RUNNER_INSTANCE_LAUNCH_TIME".to_owned()),
+        "runner-id" => Some("RUNNER_ID".to_owned()),
+        output => Some(format!(
+            "RUNNER_{}",
+            output.to_uppercase().replace('-', "_")
+        )),
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -30,6 +52,8 @@ enum PipelineKind {
         output: Option<PathBuf>,
         summary: Option<PathBuf>,
     },
+    /// GitLab CI, with the file that it takes back.
+    GitLab { output: Option<PathBuf> },
 }
 
 impl Pipeline {
@@ -40,10 +64,19 @@ impl Pipeline {
                 output: host.env("GITHUB_OUTPUT").map(PathBuf::from),
                 summary: host.env("GITHUB_STEP_SUMMARY").map(PathBuf::from),
             }
+        } else if host.env("GITLAB_CI").is_some() {
+            let folder = host.env("CI_PROJECT_DIR").map(Path::new);
+            PipelineKind::GitLab {
+                output: folder.map(|folder| folder.join(DOTENV)),
+            }
         } else {
             PipelineKind::None
         };
-        Self { kind, printer }
+        Self {
+            kind,
+            printer,
+            host: host.clone(),
+        }
     }
 
     /// Whether we are in a pipeline at all.
@@ -56,7 +89,8 @@ impl Pipeline {
         &self.printer
     }
 
-    /// Hides a secret from everything printed from here on, by us and by the CI.
+    /// Hides a secret from everything printed from here on, by us and by the CI. GitLab can't be
+    /// told of further secrets; nothing but this printer prints ours.
     pub fn mask(&self, secret: &Secret) {
         self.printer.hide(secret);
         if let PipelineKind::GitHub { .. } = self.kind {
@@ -74,8 +108,15 @@ impl Pipeline {
     /// Opens a group of log lines that the CI can fold, until the answer is dropped.
     #[must_use = "the group ends when this is dropped"]
     pub fn group(&self, title: &str) -> Group<'_> {
-        if let PipelineKind::GitHub { .. } = self.kind {
-            self.printer.data(&format!("::group::{}", escaped(title)));
+        match self.kind {
+            PipelineKind::GitHub { .. } => {
+                self.printer.data(&format!("::group::{}", escaped(title)));
+            }
+            PipelineKind::GitLab { .. } => {
+                let start = section("start", &self.host, "[collapsed=true]");
+                self.printer.data(&format!("{start}{title}"));
+            }
+            PipelineKind::None => {}
         }
         Group { pipeline: self }
     }
@@ -104,18 +145,29 @@ impl Pipeline {
 
     /// Hands values to later steps.
     pub fn outputs(&self, outputs: &[(&str, String)]) -> Result<()> {
-        let PipelineKind::GitHub {
-            output: Some(file), ..
-        } = &self.kind
-        else {
-            return Ok(());
-        };
-        let mut text = String::new();
-        for (name, value) in outputs {
-            // One line each: a line break would let a value pose as another output.
-            text.push_str(&format!("{name}={}\n", value.replace(['\r', '\n'], " ")));
+        // One line each: a line break would let a value pose as another output.
+        let line =
+            |name: &str, value: &str| format!("{name}={}\n", value.replace(['\r', '\n'], " "));
+        match &self.kind {
+            PipelineKind::GitHub {
+                output: Some(file), ..
+            } => {
+                let text: String = outputs.iter().map(|(n, value)| line(n, value)).collect();
+                append(file, &text, "writing the outputs")
+            }
+            PipelineKind::GitLab { output: Some(file) } => {
+                let text: String = outputs
+                    .iter()
+                    .filter_map(|(name, value)| Some(line(&dotenv_name(name)?, value)))
+                    .collect();
+                // Anew: a kept folder may hold those of an earlier job.
+                fs::write(file, text).map_err(|error| {
+                    Error::other(format!("writing the outputs to {}", file.display()))
+                        .caused_by(error)
+                })
+            }
+            _ => Ok(()),
         }
-        append(file, &text, "writing the outputs")
     }
 
     /// Adds a table to the job's summary page.
@@ -143,8 +195,11 @@ pub struct Group<'a> {
 
 impl Drop for Group<'_> {
     fn drop(&mut self) {
-        if let PipelineKind::GitHub { .. } = self.pipeline.kind {
-            self.pipeline.printer.data("::endgroup::");
+        let printer = &self.pipeline.printer;
+        match self.pipeline.kind {
+            PipelineKind::GitHub { .. } => printer.data("::endgroup::"),
+            PipelineKind::GitLab { .. } => printer.data(&section("end", &self.pipeline.host, "")),
+            PipelineKind::None => {}
         }
     }
 }
@@ -156,6 +211,12 @@ fn append(file: &PathBuf, text: &str, doing: &str) -> Result<()> {
         .open(file)
         .and_then(|mut file| file.write_all(text.as_bytes()))
         .map_err(|error| Error::other(format!("{doing} to {}", file.display())).caused_by(error))
+}
+
+/// The mark of a section's start or end; GitLab swallows it.
+fn section(what: &str, host: &Host, options: &str) -> String {
+    let now = host.now().as_second();
+    format!("\x1b[0Ksection_{what}:{now}:runner_launch{options}\r\x1b[0K")
 }
 
 /// A value inside a workflow command.
@@ -192,6 +253,34 @@ mod tests {
             .unwrap();
         let text = std::fs::read_to_string(folder.path().join("output")).unwrap();
         assert_eq!(text, "name=a region=b\nspot=true\n");
+    }
+
+    #[test]
+    fn gitlab_gets_a_file_of_its_variables() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join(DOTENV);
+        fs::write(&file, "RUNNER_NAME=an earlier one\n").unwrap();
+        let host = Host::fixed([
+            ("GITLAB_CI", "true".to_owned()),
+            ("CI_PROJECT_DIR", folder.path().display().to_string()),
+        ]);
+        let pipeline = Pipeline::new(&host, Printer::default());
+        pipeline
+            .outputs(&[
+                ("name", "a\nCI_X=b".into()),
+                ("launch-time", "t".into()),
+                ("runs-on", "[]".into()),
+            ])
+            .unwrap();
+        let text = fs::read_to_string(file).unwrap();
+        assert_eq!(
+            text,
+            "RUNNER_NAME=a CI_X=b\nRUNNER_INSTANCE_LAUNCH_TIME=t\n"
+        );
+        assert_eq!(
+            section("start", &host, "[collapsed=true]"),
+            "\x1b[0Ksection_start:1767225600:runner_launch[collapsed=true]\r\x1b[0K"
+        );
     }
 
     #[test]

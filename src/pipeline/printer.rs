@@ -72,11 +72,13 @@ impl Printer {
     }
 }
 
-/// A text of which no line can be taken for a workflow command.
+/// A text of which no line can be taken for a workflow command of GitHub's or a section of GitLab's.
 fn harmless(text: &str) -> String {
     let line = |line: &str| match line.trim_start().starts_with("::") || line.contains("##[") {
         true => format!(" {}", line.replace("::", ": :").replace("##[", "## [")),
-        false => line.to_owned(),
+        false => line
+            .replace("section_start:", "section_start :")
+            .replace("section_end:", "section_end :"),
     };
     text.split('\n').map(line).collect::<Vec<_>>().join("\n")
 }
@@ -155,6 +157,8 @@ mod tests {
     fn foreign_lines_are_no_commands() {
         let text = harmless("first\n::set-output name=x::y\n ##[add-path]/tmp");
         assert!(!text.contains("::") && !text.contains("##["), "{text}");
+        let text = harmless("\x1b[0Ksection_end:1:runner_launch\r\x1b[0K");
+        assert!(!text.contains("section_end:"), "{text}");
         assert_eq!(harmless("plain :: text\n"), "plain :: text\n");
     }
 }

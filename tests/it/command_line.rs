@@ -168,15 +168,6 @@ async fn providers_to_come_say_so_before_anything_is_touched() {
             done.stderr
         );
     }
-    let done = world
-        .launch(&["--driver=gitlab", "--repo=https://gitlab.com/a/b"])
-        .await;
-    assert_eq!(done.code, 2, "{}", done.stderr);
-    assert!(
-        done.stderr.contains("--driver=gitlab is not available"),
-        "{}",
-        done.stderr
-    );
     assert!(world.sandbox.calls().is_empty());
     world.finish().await;
 }

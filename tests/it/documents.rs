@@ -11,7 +11,7 @@ const README: &str = include_str!("../../README.md");
 
 /// Holds what stands between two marks of a file to what the program's definitions say; with
 /// `UPDATE=1`, writes it there.
-fn hold(file: &str, begin: &str, end: &str, text: &str) {
+pub(crate) fn hold(file: &str, begin: &str, end: &str, text: &str) {
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
@@ -79,12 +79,12 @@ fn the_readme_names_every_output_and_exit_code() {
 }
 
 /// A text as a YAML string. JSON's strings are YAML's.
-fn yaml(text: &str) -> String {
+pub(crate) fn yaml(text: &str) -> String {
     serde_json::to_string(text).unwrap()
 }
 
 /// What the Action says of an input.
-fn described(opt: &Opt) -> String {
+pub(crate) fn described(opt: &Opt) -> String {
     let mut text = opt.help.replace("; may be repeated", "");
     if let Form::Many(form) = opt.form {
         let _ = write!(text, "; several: one {form} a line");

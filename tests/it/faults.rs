@@ -29,6 +29,15 @@ const SINGLE: Args = &[
     "--timeout=12",
     "--single",
 ];
+/// The same at GitLab.
+const GITLAB: Args = &[
+    "launch",
+    "--cloud=aws",
+    "--driver=gitlab",
+    "--name=faulty",
+    "--idle-timeout=1",
+    "--timeout=12",
+];
 /// Worlds at a time, of all tests together: they mostly wait.
 static ROOM: Semaphore = Semaphore::const_new(8);
 /// What a cancelled GitHub job leaves between its first signal and its last.
@@ -48,14 +57,21 @@ enum Trouble {
 }
 
 async fn world() -> World {
-    let mut world = World::new().await;
+    world_of(MANY).await
+}
+
+async fn world_of(args: Args) -> World {
+    let mut world = match args.contains(&"--driver=gitlab") {
+        true => World::gitlab().await,
+        false => World::new().await,
+    };
     world.set("RUNNER_LAUNCH_HTTP_TIMEOUT", Some("1.5"));
     world
 }
 
 /// Every remote call of a launch up to its end, by name.
 async fn calls(args: Args) -> BTreeSet<String> {
-    let world = world().await;
+    let world = world_of(args).await;
     let done = world.run(args).await;
     assert_eq!(done.code, 0, "{}", world.report());
     let calls: BTreeSet<String> = world.host_calls().into_iter().collect();
@@ -66,8 +82,12 @@ async fn calls(args: Args) -> BTreeSet<String> {
 
 /// Meets each call of a launch with each trouble, in a world of its own each time, some at once.
 async fn meet(args: Args, troubles: &[Trouble]) {
+    meet_at(calls(args).await, args, troubles).await;
+}
+
+async fn meet_at(calls: BTreeSet<String>, args: Args, troubles: &[Trouble]) {
     let mut all = JoinSet::new();
-    for call in calls(args).await {
+    for call in calls {
         for trouble in troubles {
             let (call, trouble) = (call.clone(), trouble.clone());
             all.spawn(async move {
@@ -82,7 +102,7 @@ async fn meet(args: Args, troubles: &[Trouble]) {
 }
 
 async fn one(args: Args, call: &str, trouble: &Trouble) {
-    let world = world().await;
+    let world = world_of(args).await;
     let context = format!("{trouble:?} at {call}");
     let host_call = format!("host:{call}");
     match trouble {
@@ -199,6 +219,25 @@ async fn a_signal_at_any_call_leaks_nothing() {
         ],
     )
     .await;
+}
+
+#[tokio::test]
+async fn no_trouble_with_gitlab_leaks_anything() {
+    let mut calls = calls(GITLAB).await;
+    calls.retain(|call| call.starts_with("gitlab:") || call.starts_with("download:"));
+    assert!(calls.contains("gitlab:POST /user/runners"), "{calls:?}");
+    let kinds = [
+        FaultKind::Status(500),
+        FaultKind::Throttled,
+        FaultKind::TimeoutAfter,
+        FaultKind::CutAfter,
+        FaultKind::CutBefore,
+        FaultKind::Denied,
+    ];
+    let mut troubles = kinds.clone().map(Trouble::Once).to_vec();
+    troubles.extend(kinds.map(Trouble::Always));
+    troubles.extend([Trouble::SignalBefore(15), Trouble::SignalAfter(15)]);
+    meet_at(calls, GITLAB, &troubles).await;
 }
 
 #[tokio::test]

@@ -47,10 +47,27 @@ impl World {
 
     /// A sandbox with other settings.
     pub(crate) async fn with(change: impl FnOnce(&mut Config)) -> Self {
+        Self::of(change, Sandbox::env).await
+    }
+
+    /// A sandbox whose programs are about GitLab.
+    pub(crate) async fn gitlab() -> Self {
+        Self::gitlab_with(|_| {}).await
+    }
+
+    /// The same with other settings.
+    pub(crate) async fn gitlab_with(change: impl FnOnce(&mut Config)) -> Self {
+        Self::of(change, Sandbox::gitlab_env).await
+    }
+
+    async fn of(
+        change: impl FnOnce(&mut Config),
+        env: impl FnOnce(&Sandbox) -> Vec<(String, String)>,
+    ) -> Self {
         let mut config = Config::new(program());
         change(&mut config);
         let sandbox = Sandbox::start(config).await.unwrap();
-        let mut env = sandbox.env();
+        let mut env = env(&sandbox);
         env.push(("PATH".into(), std::env::var("PATH").unwrap()));
         // Sandboxes answer at once or never.
         env.push(("RUNNER_LAUNCH_HTTP_TIMEOUT".into(), "2".into()));
@@ -80,6 +97,17 @@ impl World {
         self.set("GITHUB_OUTPUT", output.to_str());
         self.set("GITHUB_STEP_SUMMARY", summary.to_str());
         (output, summary)
+    }
+
+    /// Makes the programs to come believe that they are in a job of GitLab CI; the answer is the
+    /// file of their outputs.
+    pub(crate) fn in_gitlab_ci(&mut self) -> PathBuf {
+        for (name, value) in self.sandbox.gitlab().job_env() {
+            self.set(&name, Some(&value));
+        }
+        let folder = self.folder.path().to_owned();
+        self.set("CI_PROJECT_DIR", folder.to_str());
+        folder.join("runner-launch.env")
     }
 
     /// A folder for the test's own files.
@@ -186,7 +214,9 @@ impl World {
 
     /// Whether no instance lives and no runner is registered.
     pub(crate) fn is_clean(&self) -> bool {
-        self.sandbox.ec2().live().is_empty() && self.sandbox.github().runners().is_empty()
+        self.sandbox.ec2().live().is_empty()
+            && self.sandbox.github().runners().is_empty()
+            && self.sandbox.gitlab().runners().is_empty()
     }
 
     /// Waits until no instance lives and no runner is registered.
@@ -224,6 +254,9 @@ impl World {
             ));
         }
         text.push_str(&format!("runners: {:?}\n", self.sandbox.github().runners()));
+        let gitlab = self.sandbox.gitlab();
+        text.push_str(&format!("at GitLab: {:?}\n", gitlab.runners()));
+        text.push_str(&format!("pipelines: {:?}\n", gitlab.pipelines()));
         for (what, seen) in self.seen.lock().unwrap().iter() {
             text.push_str(&format!("--- {what}\n{seen}\n"));
         }
@@ -254,6 +287,15 @@ impl World {
         }
         for run in self.sandbox.github().runs() {
             for job in run.jobs {
+                places.push((
+                    format!("environment of job {}", job.name),
+                    job.environment.join("\n"),
+                ));
+                places.push((format!("output of job {}", job.name), job.output.join("\n")));
+            }
+        }
+        for pipeline in self.sandbox.gitlab().pipelines() {
+            for job in pipeline.jobs {
                 places.push((
                     format!("environment of job {}", job.name),
                     job.environment.join("\n"),

@@ -19,7 +19,7 @@ use serde_json::json;
 use crate::error::{Error, Kind, Result};
 use crate::forge::{
     Enrolment, Findings, Forge, JobRef, LogEvent, Question, Registration, Runner, Start,
-    Unregistered,
+    Surroundings, Unregistered,
 };
 use crate::host::Host;
 use crate::http::{Http, maybe_done};
@@ -256,6 +256,7 @@ impl GitHub {
                         runner_id: Some(jit.runner.id),
                         jit: Some(jit.encoded_jit_config),
                         token: None,
+                        own: None,
                     }));
                 }
                 Err(error) if maybe_done(&error) && tries > 0 => {}
@@ -333,6 +334,7 @@ impl Forge for GitHub {
             runner_id: None,
             jit: None,
             token: Some(token.token),
+            own: None,
         })
     }
 
@@ -365,11 +367,21 @@ impl Forge for GitHub {
         }
     }
 
+    /// A registration token registers, and a just-in-time configuration works: neither removes.
+    async fn resign(&self, _: &Registration) -> Option<Result<()>> {
+        None
+    }
+
     async fn rerun(&self, runner: &str, job: &JobRef, patience: Duration) -> Result<Option<u64>> {
         runs::rerun(self, runner, job, patience).await
     }
 
-    fn start(&self, enrolment: &Enrolment<'_>, registration: &Registration) -> Start {
+    fn start(
+        &self,
+        enrolment: &Enrolment<'_>,
+        registration: &Registration,
+        _: &Surroundings<'_>,
+    ) -> Start {
         program::start(self.spec.target_url.as_str(), enrolment, registration)
     }
 

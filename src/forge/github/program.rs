@@ -116,6 +116,7 @@ fn from_list(list: &[Download], arch: Arch, version: Option<&str>) -> Option<Pro
             .sha256_checksum
             .clone()
             .filter(|sum| !sum.is_empty())?,
+        file: None,
     })
 }
 
@@ -128,6 +129,7 @@ fn from_release(release: &Release, arch: Arch, version: &str) -> Option<Program>
     Some(Program {
         url: asset.browser_download_url.clone(),
         sha256: asset.digest.as_deref()?.strip_prefix("sha256:")?.to_owned(),
+        file: None,
     })
 }
 
@@ -143,6 +145,7 @@ pub(super) fn start(url: &str, enrolment: &Enrolment<'_>, registration: &Registr
     };
     if let Some(jit) = &registration.jit {
         return Start {
+            files: Vec::new(),
             setup: None,
             run: run(vec![input("JITCONFIG", jit)]),
         };
@@ -159,6 +162,7 @@ pub(super) fn start(url: &str, enrolment: &Enrolment<'_>, registration: &Registr
         args.push("--disableupdate".to_owned());
     }
     Start {
+        files: Vec::new(),
         setup: Some(Command {
             program: "config.sh".to_owned(),
             args,
@@ -191,7 +195,10 @@ pub(super) fn read_log(line: &str) -> Option<LogEvent> {
     }
     if let Some((_, job)) = line.split_once("Running job: ") {
         return Some(LogEvent::Started {
-            job: job.trim().to_owned(),
+            job: JobRef {
+                name: Some(job.trim().to_owned()),
+                ..JobRef::default()
+            },
         });
     }
     if let Some((_, result)) = line.split_once("completed with result: ") {
@@ -247,7 +254,10 @@ mod tests {
             (
                 "2026-01-01 00:00:00Z: Running job: train (a, b)",
                 Some(LogEvent::Started {
-                    job: "train (a, b)".into(),
+                    job: JobRef {
+                        name: Some("train (a, b)".into()),
+                        ..JobRef::default()
+                    },
                 }),
             ),
             (
@@ -290,6 +300,7 @@ mod tests {
             runner_id: None,
             jit: None,
             token: Some(Secret::new("TOKENTOKEN")),
+            own: None,
         };
         let start = start("https://example.com/o/r", &enrolment, &registration);
         let setup = start.setup.unwrap();

@@ -6,7 +6,7 @@ use std::time::Duration;
 use sandbox::FaultKind;
 
 pub(crate) const HELP: &str = "\
-Runs runner-launch against fakes of the clouds and of GitHub, and shows everything.
+Runs runner-launch against fakes of the clouds and forges, and shows everything.
 
 Usage: sandbox [OPTIONS] launch [OPTIONS OF runner-launch launch]
        sandbox bench [OPTIONS OF bench]
@@ -30,6 +30,7 @@ Examples:
   sandbox launch --cloud=aws --labels=gpu --single
   sandbox --fault 'ec2:RunInstances#1=capacity' launch --cloud=aws --single
   sandbox launch --labels=here --single
+  sandbox launch --driver=gitlab --cloud=aws --labels=gpu --single
   sandbox bench
 ";
 

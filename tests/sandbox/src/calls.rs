@@ -20,7 +20,7 @@ pub enum Caller {
 /// One call of any fake service.
 #[derive(Debug, Clone)]
 pub struct Call {
-    /// `ec2`, `sts`, `imds`, `container`, `github`, `download` or `runner`.
+    /// `ec2`, `sts`, `imds`, `container`, `github`, `gitlab`, `download` or `runner`.
     pub service: String,
     /// The service and what was asked: `ec2:RunInstances`, `github:GET /repos/{owner}/{repo}`.
     pub name: String,
@@ -66,11 +66,12 @@ pub enum Event {
         /// What it is now.
         state: String,
     },
-    /// A job changed (`queued`, `in_progress`, `completed: success`, …).
+    /// A job changed (`queued`, `in_progress`, `completed: success`, …; of GitLab's `pending`,
+    /// `running`, `completed: failed`, …).
     Job {
         /// The job's name.
         name: String,
-        /// The run it belongs to.
+        /// The run or pipeline it belongs to.
         run_id: u64,
         /// What it is now.
         state: String,

@@ -1,4 +1,4 @@
-//! The download server: the agent and the runner program.
+//! The download server: the agent and the forges' runner programs.
 
 use std::io;
 use std::path::PathBuf;
@@ -17,7 +17,7 @@ use tokio::sync::OnceCell;
 use crate::Config;
 use crate::calls::Wire;
 use crate::fault::Refusal;
-use crate::runner_program;
+use crate::runner_program::{self, gitlab};
 use crate::server::{Answer, Request, Response, Server, Service};
 
 /// How much of a file is sent at once.
@@ -92,6 +92,20 @@ impl Downloads {
         &self.programs
     }
 
+    /// Where GitLab's runner program is.
+    pub(crate) fn gitlab_runners(&self) -> String {
+        format!("{}{}", self.server.url(), gitlab::FOLDER)
+    }
+
+    /// Where instances download GitLab's runner program.
+    pub fn gitlab_env(&self) -> Vec<(String, String)> {
+        let url = format!(
+            "{}/latest/binaries/gitlab-runner-linux-{{arch}}",
+            self.gitlab_runners()
+        );
+        vec![("RUNNER_LAUNCH_RUNNER_URL".into(), url)]
+    }
+
     /// Where instances download the agent.
     pub fn env(&self) -> Vec<(String, String)> {
         let url = format!("{}{AGENT}{{arch}}", self.server.url());
@@ -110,7 +124,7 @@ impl Program {
 }
 
 /// In hexadecimal.
-fn sha256(data: &[u8]) -> String {
+pub(crate) fn sha256(data: &[u8]) -> String {
     hexadecimal(ring::digest::digest(&ring::digest::SHA256, data))
 }
 
@@ -163,6 +177,12 @@ impl Files {
         if path == CHECKSUMS {
             return Ok(Response::new(Body::from(self.checksums().await?.clone())));
         }
+        if let Some(rest) = path.strip_prefix(gitlab::FOLDER) {
+            return Ok(match gitlab::file(rest) {
+                Some(file) => Response::new(Body::from(file)),
+                None => failure(404),
+            });
+        }
         // The stand-in is for Linux alone; the other systems' archives are only listed.
         let program = self.programs.iter().find(|program| program.path() == path);
         match program.filter(|program| program.os == "linux") {
@@ -189,6 +209,12 @@ impl Service for Files {
             "agent"
         } else if path.starts_with("/actions/runner/") {
             "runner"
+        } else if path.starts_with(gitlab::FOLDER) {
+            // Its last word: the program itself, or the list of checksums.
+            match path.ends_with(gitlab::CHECKSUMS) {
+                true => gitlab::CHECKSUMS,
+                false => "gitlab-runner",
+            }
         } else {
             path
         };

@@ -10,6 +10,7 @@ mod downloads;
 mod ec2;
 mod fault;
 mod github;
+mod gitlab;
 mod imds;
 mod instance;
 mod runner_program;
@@ -31,6 +32,7 @@ pub use crate::downloads::*;
 pub use crate::ec2::*;
 pub use crate::fault::{FaultKind, Hold};
 pub use crate::github::*;
+pub use crate::gitlab::*;
 pub use crate::instance::Process;
 
 use crate::calls::{Wire, lock};
@@ -86,6 +88,7 @@ pub struct Sandbox {
     wire: Arc<Wire>,
     ec2: Ec2,
     github: GitHub,
+    gitlab: GitLab,
     downloads: Downloads,
     metadata: HostMetadata,
     container: ContainerCredentials,
@@ -137,6 +140,7 @@ impl Sandbox {
         instance::reap::adopt_orphans(&root.path);
         let downloads = Downloads::start(wire.clone(), &config).await?;
         let github = GitHub::start(wire.clone(), &config, &downloads).await?;
+        let gitlab = GitLab::start(wire.clone()).await?;
         let ec2 = Ec2::start(wire.clone(), &config, &root.path).await?;
         let metadata = HostMetadata::start(wire.clone(), ec2.accounts()).await?;
         let container = ContainerCredentials::start(wire.clone(), ec2.accounts()).await?;
@@ -144,6 +148,7 @@ impl Sandbox {
             wire,
             ec2,
             github,
+            gitlab,
             downloads,
             metadata,
             container,
@@ -151,14 +156,25 @@ impl Sandbox {
         })
     }
 
-    /// The environment that points the real program at the fakes.
+    /// The environment that points the real program at the fakes, with GitHub as the forge.
     pub fn env(&self) -> Vec<(String, String)> {
+        self.env_with(self.github.env())
+    }
+
+    /// The same with GitLab as the forge.
+    pub fn gitlab_env(&self) -> Vec<(String, String)> {
+        let mut forge = self.gitlab.env();
+        forge.extend(self.downloads.gitlab_env());
+        self.env_with(forge)
+    }
+
+    fn env_with(&self, forge: Vec<(String, String)>) -> Vec<(String, String)> {
         let mut env = self.ec2.env();
         env.push((
             "AWS_EC2_METADATA_SERVICE_ENDPOINT".into(),
             self.metadata.url(),
         ));
-        env.extend(self.github.env());
+        env.extend(forge);
         env.extend(self.downloads.env());
         env.push(("HOME".into(), self.home().display().to_string()));
         env
@@ -216,6 +232,17 @@ impl Sandbox {
         self.github.clone()
     }
 
+    /// GitLab's state.
+    pub fn gitlab(&self) -> GitLab {
+        self.gitlab.clone()
+    }
+
+    /// Where GitLab's runner program is downloaded from: below it lie `VERSION/binaries/…` and
+    /// `VERSION/release.sha256`, as at <https://docs.gitlab.com/runner/install/bleeding-edge/>.
+    pub fn gitlab_runner_downloads(&self) -> String {
+        self.downloads.gitlab_runners()
+    }
+
     /// Every secret configured or handed out so far.
     pub fn secrets(&self) -> Vec<String> {
         self.wire.secrets()
@@ -243,6 +270,7 @@ impl Sandbox {
     pub async fn shutdown(self) -> Vec<String> {
         let mut leaks = self.ec2.leaks();
         leaks.extend(self.github.leaks());
+        leaks.extend(self.gitlab.leaks());
         self.ec2.stop_all().await;
         leaks
     }

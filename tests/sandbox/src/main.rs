@@ -5,6 +5,7 @@
 
 mod arguments;
 mod bench;
+mod forge;
 mod program;
 mod show;
 mod story;
@@ -16,7 +17,7 @@ use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use sandbox::{Config, Event, GitHub, JobScript, Sandbox};
+use sandbox::{Config, Event, Sandbox};
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::process::Child;
 use tokio::signal::unix::{SignalKind, signal};
@@ -24,6 +25,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::{Instant, sleep_until};
 
 use arguments::{Arguments, Asked, HELP};
+use forge::Forge;
 use program::Profile;
 use show::Timeline;
 use story::Story;
@@ -32,14 +34,6 @@ use story::Story;
 const AFTERMATH: Duration = Duration::from_millis(300);
 /// How long the launcher may take to roll back.
 const PATIENCE: Duration = Duration::from_secs(30);
-
-/// The job that is queued for the new runner.
-const JOB: &str = r#"
-echo "Hello from $RUNNER_NAME: run $GITHUB_RUN_ID of $GITHUB_REPOSITORY"
-echo "user $(id -un 2>/dev/null || id -u), folder $PWD"
-sleep 1
-echo "Bye"
-"#;
 
 fn main() -> ExitCode {
     let outcome = match Asked::read(std::env::args().skip(1)) {
@@ -88,12 +82,15 @@ async fn run(arguments: &Arguments) -> io::Result<u8> {
     }
 
     let mut timeline = Timeline::new();
-    timeline.title(&arguments.program, &sandbox);
+    let forge = Forge::of(&arguments.program, &sandbox);
+    let env = forge.env(&sandbox);
+    timeline.title(&arguments.program, &env);
     let mut story = Story::new(arguments.job);
+    let launcher = start(&binary, arguments, env)?;
     watch(
         arguments,
-        &binary,
-        &sandbox,
+        launcher,
+        &forge,
         events,
         &mut timeline,
         &mut story,
@@ -101,9 +98,9 @@ async fn run(arguments: &Arguments) -> io::Result<u8> {
     .await?;
 
     let folder = sandbox.folder().to_owned();
-    let runs = sandbox.github().runs();
+    let attempts = forge.attempts();
     let leaks = sandbox.shutdown().await;
-    let code = timeline.summary(&story, &runs, &leaks);
+    let code = timeline.summary(&story, &attempts, &leaks);
     if arguments.keep {
         show::plain(&format!("  everything is still in {}\n", folder.display()));
     }
@@ -113,8 +110,8 @@ async fn run(arguments: &Arguments) -> io::Result<u8> {
 /// Follows what happens until it is over.
 async fn watch(
     arguments: &Arguments,
-    binary: &Path,
-    sandbox: &Sandbox,
+    mut launcher: Child,
+    forge: &Forge,
     mut events: UnboundedReceiver<Event>,
     timeline: &mut Timeline,
     story: &mut Story,
@@ -122,8 +119,12 @@ async fn watch(
     let mut interrupts = signal(SignalKind::interrupt())?;
     let mut terminations = signal(SignalKind::terminate())?;
     let (lines_in, mut lines) = unbounded_channel();
-    let mut launcher = start(binary, arguments, sandbox, &lines_in)?;
-    drop(lines_in);
+    if let Some(output) = launcher.stdout.take() {
+        read_lines(output, lines_in.clone());
+    }
+    if let Some(output) = launcher.stderr.take() {
+        read_lines(output, lines_in);
+    }
     let mut deadline = None;
     loop {
         if story.is_over() && deadline.is_none() {
@@ -134,7 +135,7 @@ async fn watch(
             Some(event) = events.recv() => {
                 timeline.event(&event);
                 if story.hear(&event) {
-                    queue(&sandbox.github(), timeline);
+                    queue(forge, timeline);
                 }
             }
             Some(line) = lines.recv() => timeline.launcher(&line),
@@ -180,46 +181,19 @@ fn interrupt(launcher: &Child, story: &mut Story, signal: Signal, timeline: &mut
     }
 }
 
-/// Queues a job that the newest runner can take.
-fn queue(github: &GitHub, timeline: &mut Timeline) {
-    let Some(runner) = github.runners().pop() else {
-        return;
-    };
-    // The requested labels are those that not every runner has.
-    let labels: Vec<&str> = runner
-        .labels
-        .iter()
-        .map(String::as_str)
-        .filter(|label| !["self-hosted", "Linux", "X64", "ARM64"].contains(label))
-        .collect();
-    let repository = match runner.scope.contains('/') {
-        true => runner.scope.clone(),
-        false => format!("{}/repo", runner.scope),
-    };
-    timeline.hint(&format!(
-        "queueing a job with the labels {}",
-        labels.join(", ")
-    ));
-    github.queue_run(&repository, "demo", &labels, JobScript::Shell(JOB.into()));
+/// Queues a job for the new runner.
+fn queue(forge: &Forge, timeline: &mut Timeline) {
+    if let Some(labels) = forge.queue() {
+        let labels = labels.join(", ");
+        timeline.hint(&format!("queueing a job with the labels {labels}"));
+    }
 }
 
 /// Starts the real binary with the fakes' environment.
-fn start(
-    binary: &Path,
-    arguments: &Arguments,
-    sandbox: &Sandbox,
-    lines: &UnboundedSender<String>,
-) -> io::Result<Child> {
-    let mut command = program::command(binary, sandbox.env());
+fn start(binary: &Path, arguments: &Arguments, env: Vec<(String, String)>) -> io::Result<Child> {
+    let mut command = program::command(binary, env);
     command.args(&arguments.program);
-    let mut child = command.spawn()?;
-    if let Some(output) = child.stdout.take() {
-        read_lines(output, lines.clone());
-    }
-    if let Some(output) = child.stderr.take() {
-        read_lines(output, lines.clone());
-    }
-    Ok(child)
+    command.spawn()
 }
 
 fn read_lines(output: impl AsyncRead + Unpin + Send + 'static, lines: UnboundedSender<String>) {

@@ -1,5 +1,7 @@
-//! The stand-in for the runner program: shell scripts that take the real one's options, print its
+//! The stand-ins for the runner programs; GitHub's is in here: shell scripts that take the real one's options, print its
 //! lines, and really run their jobs.
+
+pub(crate) mod gitlab;
 
 use std::io;
 

@@ -6,8 +6,9 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
-use sandbox::{Call, Caller, Event, RunView, Sandbox};
+use sandbox::{Call, Caller, Event};
 
+use crate::forge::Attempt;
 use crate::story::Story;
 
 /// How often the same call with the same outcome is shown; a wait asks again and again.
@@ -103,10 +104,9 @@ impl Timeline {
         self.start.elapsed()
     }
 
-    pub(crate) fn title(&self, program: &[String], sandbox: &Sandbox) {
+    pub(crate) fn title(&self, program: &[String], env: &[(String, String)]) {
         let command = format!("runner-launch {}", program.join(" "));
         plain(&format!("\n{}\n", self.paint(Paint::Bold, &command)));
-        let env = sandbox.env();
         let width = env.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
         for (name, value) in env.iter().filter(|(_, value)| value.starts_with("http")) {
             plain(&format!(
@@ -186,8 +186,9 @@ impl Timeline {
     }
 
     fn call(&mut self, call: &Call) {
-        // The runner program asks for messages all the time.
-        if call.name == "runner:message" && call.status == Some(204) {
+        // The runner program asks for messages or jobs all the time.
+        let asks = ["runner:message", "runner:POST /jobs/request"];
+        if asks.contains(&call.name.as_str()) && call.status == Some(204) {
             self.hidden += 1;
             return;
         }
@@ -242,11 +243,11 @@ impl Timeline {
     }
 
     /// Shows how it ended; the answer is the exit code.
-    pub(crate) fn summary(&self, story: &Story, runs: &[RunView], leaks: &[String]) -> u8 {
+    pub(crate) fn summary(&self, story: &Story, attempts: &[Attempt], leaks: &[String]) -> u8 {
         plain("\n");
         let exit = story.exit.map_or(1, |(status, _)| exit_code(status));
         self.outcome(story);
-        let jobs_ok = self.jobs(story, runs);
+        let jobs_ok = self.jobs(story, attempts);
         for (id, life) in &story.instances {
             let text = match life.ended {
                 Some(ended) => {
@@ -303,28 +304,24 @@ impl Timeline {
         self.verdict(good, "launcher", &text);
     }
 
-    fn jobs(&self, story: &Story, runs: &[RunView]) -> bool {
+    fn jobs(&self, story: &Story, attempts: &[Attempt]) -> bool {
         let mut all_good = true;
-        let attempts = runs
-            .iter()
-            .flat_map(|run| run.jobs.iter().map(move |job| (run, job)));
-        for (run, job) in attempts {
-            let good = job.conclusion.as_deref() == Some("success");
-            let how = job.conclusion.as_deref().unwrap_or(&job.status);
-            let by = job.runner_name.as_deref().map(|name| format!(" on {name}"));
-            let why = job.annotation.as_deref().map(|why| format!(": {why}"));
+        for job in attempts {
+            let by = job.runner.as_deref().map(|name| format!(" on {name}"));
+            let why = job.why.as_deref().map(|why| format!(": {why}"));
             let text = format!(
-                "{}, attempt {}: {how}{}{}",
+                "{}, attempt {}: {}{}{}",
                 job.name,
-                job.attempt,
+                job.number,
+                job.how,
                 by.unwrap_or_default(),
                 why.unwrap_or_default()
             );
-            self.verdict(good, "job", &text);
+            self.verdict(job.succeeded, "job", &text);
             // What was run again doesn't count.
-            all_good &= good || job.attempt < run.attempt;
+            all_good &= job.succeeded || !job.is_latest;
         }
-        all_good && (runs.is_empty() || story.jobs_done())
+        all_good && (attempts.is_empty() || story.jobs_done())
     }
 
     fn verdict(&self, good: bool, what: &str, text: &str) {

@@ -1,4 +1,4 @@
-//! A sandbox, a client for its GitHub, and the stand-in runner program unpacked.
+//! A sandbox, clients for its forges, and their stand-in runner programs unpacked.
 
 #![allow(dead_code, reason = "each test file uses its part")]
 #![allow(
@@ -6,6 +6,8 @@
     clippy::expect_used,
     reason = "it is for tests alone"
 )]
+
+pub(crate) mod gitlab;
 
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -279,9 +281,9 @@ impl Running {
         kill(signal, &self.child.id().unwrap().to_string());
     }
 
-    pub(crate) async fn ended(&mut self) {
+    pub(crate) async fn ended(&mut self) -> Option<i32> {
         let ended = tokio::time::timeout(Duration::from_secs(15), self.child.wait());
-        ended.await.expect("the program ends").unwrap();
+        ended.await.expect("the program ends").unwrap().code()
     }
 }
 

@@ -1,0 +1,277 @@
+//! GitLab: gitlab.com and self-managed servers, projects, groups and sub-groups.
+//!
+//! Not by way of a client library: the one there is brings a second TLS stack along, and all that
+//! is needed here is a dozen plain calls over our own client.
+
+mod api;
+mod pipelines;
+mod program;
+mod runners;
+
+use std::path::Path;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use http::{Method, StatusCode};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::json;
+use tokio::sync::OnceCell;
+
+use crate::error::{Error, Kind, Result};
+use crate::forge::{
+    Enrolment, Findings, Forge, JobRef, LogEvent, Question, Registration, Runner, Start,
+    Surroundings, Unregistered,
+};
+use crate::host::Host;
+use crate::http::Http;
+use crate::secret::Secret;
+use crate::spec::{Driver, ForgeSpec, Target};
+use api::{Api, Call, encoded};
+
+/// GitLab.
+pub struct GitLab {
+    api: Api,
+    http: Http,
+    host: Host,
+    spec: ForgeSpec,
+    home: OnceCell<Home>,
+}
+
+/// The project or group that the runner serves.
+#[derive(Debug)]
+struct Home {
+    id: u64,
+    is_group: bool,
+    /// With which runners registered themselves before GitLab 16.
+    runners_token: Option<Secret>,
+}
+
+impl GitLab {
+    /// A client for what the specification names. Sends nothing yet.
+    pub fn new(spec: &ForgeSpec, host: &Host, http: &Http) -> Self {
+        debug_assert_eq!(spec.driver, Driver::Gitlab);
+        Self {
+            api: Api::new(http.clone(), spec.api.clone(), spec.access.clone()),
+            http: http.clone(),
+            host: host.clone(),
+            spec: spec.clone(),
+            home: OnceCell::new(),
+        }
+    }
+
+    /// A path of several parts is a project's, or else a sub-group's.
+    async fn home(&self) -> Result<&Home> {
+        self.home
+            .get_or_try_init(async || {
+                if let Target::Repository(_) = self.spec.target
+                    && let Some(project) = self.ask_home(false).await?
+                {
+                    return Ok(project);
+                }
+                self.ask_home(true).await?.ok_or_else(|| {
+                    let path = self.spec.target.path();
+                    Error::new(
+                        Kind::Denied,
+                        format!("looking for {path}: GitLab knows no such project or group"),
+                    )
+                    .hint("check --repo, and that the token's owner is a member there")
+                })
+            })
+            .await
+    }
+
+    async fn ask_home(&self, is_group: bool) -> Result<Option<Home>> {
+        #[derive(Deserialize)]
+        struct Record {
+            id: u64,
+            runners_token: Option<Secret>,
+        }
+        let kind = if is_group { "groups" } else { "projects" };
+        let route = format!("/{kind}/{}", encoded(self.spec.target.path()));
+        let answer = self.api.call(Call::get(&route)).await?;
+        if answer.status == StatusCode::NOT_FOUND {
+            return Ok(None);
+        }
+        let record: Record = answer.read("looking for the project")?;
+        Ok(Some(Home {
+            id: record.id,
+            is_group,
+            runners_token: record.runners_token,
+        }))
+    }
+
+    /// A list of the project's or group's. A project is asked at once, without looking for it first:
+    /// where there is none of that path, it is a group.
+    async fn list_at_home<T: DeserializeOwned>(
+        &self,
+        doing: &str,
+        what: impl Fn(bool) -> String,
+    ) -> Result<Vec<T>> {
+        let path = encoded(self.spec.target.path());
+        let known = self.home.get().map(|home| home.is_group);
+        if let Target::Repository(_) = self.spec.target
+            && known != Some(true)
+        {
+            let route = format!("/projects/{path}/{}", what(false));
+            if let Some(list) = self.api.list(doing, &route).await? {
+                return Ok(list);
+            }
+        }
+        // Neither is an error that says so.
+        self.home().await?;
+        let route = format!("/groups/{path}/{}", what(true));
+        let list = self.api.list(doing, &route).await?;
+        list.ok_or_else(|| Error::new(Kind::Denied, format!("{doing}: GitLab knows no such group")))
+    }
+
+    /// Complains at once of a token whose scopes are known not to do. What isn't known is left to
+    /// the calls themselves.
+    /// <https://docs.gitlab.com/api/personal_access_tokens/#self-inform>
+    async fn check_scopes(&self, retry: bool) -> Result<()> {
+        #[derive(Deserialize)]
+        struct Token {
+            scopes: Vec<String>,
+        }
+        let doing = "checking the access token";
+        let answer = self
+            .api
+            .call(Call::get("/personal_access_tokens/self"))
+            .await?;
+        if answer.status == StatusCode::UNAUTHORIZED {
+            return Err(answer.refusal(doing));
+        }
+        // An OAuth token, or an old server.
+        let Ok(token) = answer.read::<Token>(doing) else {
+            return Ok(());
+        };
+        let has = |scope: &str| token.scopes.iter().any(|own| own == scope);
+        if has("api") {
+            return Ok(());
+        }
+        let missing: Vec<&str> = ["create_runner", "manage_runner", "read_api"]
+            .into_iter()
+            .filter(|scope| !has(scope))
+            .collect();
+        if !missing.is_empty() {
+            return Err(Error::new(
+                Kind::Denied,
+                format!(
+                    "{doing}: it has the scopes {}, and lacks {}",
+                    token.scopes.join(", "),
+                    missing.join(", ")
+                ),
+            )
+            .refused()
+            .hint(format!("the token needs {}", api::SCOPES)));
+        }
+        if retry {
+            tracing::warn!(
+                "the access token lacks the scope `api`: interrupted jobs can't be run again \
+                 (--no-retry says that this is meant)"
+            );
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Forge for GitLab {
+    async fn look(&self, question: &Question<'_>) -> Result<Findings> {
+        let (scopes, runners, programs) = tokio::join!(
+            self.check_scopes(question.retry),
+            self.look_at_runners(question),
+            self.programs(question.runner_version),
+        );
+        // A token's own complaint says more than what follows from it.
+        scopes?;
+        let (namesake, reusable) = runners?;
+        Ok(Findings {
+            namesake,
+            reusable,
+            programs: programs?,
+        })
+    }
+
+    async fn register(&self, enrolment: &Enrolment<'_>) -> Result<Registration> {
+        runners::register(self, enrolment).await
+    }
+
+    async fn find(&self, id: Option<u64>, name: &str) -> Result<Option<Runner>> {
+        match id {
+            Some(id) => self.runner(id).await,
+            None => self.namesake(name).await,
+        }
+    }
+
+    async fn unregister(&self, id: u64) -> Result<Unregistered> {
+        let route = format!("/runners/{id}");
+        let call = Call::idempotent(Method::DELETE, &route);
+        let answer = self.api.call(call).await?;
+        match answer.status {
+            StatusCode::NOT_FOUND => Ok(Unregistered::Done),
+            status if status.is_success() => Ok(Unregistered::Done),
+            _ => Err(answer.refusal("removing the runner")),
+        }
+    }
+
+    /// <https://docs.gitlab.com/api/runners/#delete-a-runner-by-authentication-token>
+    async fn resign(&self, registration: &Registration) -> Option<Result<()>> {
+        let token = registration.own.as_ref()?;
+        let call = Call {
+            body: Some(json!({ "token": token.expose() })),
+            signed: false,
+            ..Call::idempotent(Method::DELETE, "/runners")
+        };
+        Some(self.api.call(call).await.and_then(|answer| {
+            match answer.status {
+                // A token that isn't known is that of a runner that is gone.
+                StatusCode::FORBIDDEN | StatusCode::NOT_FOUND => Ok(()),
+                status if status.is_success() => Ok(()),
+                _ => Err(answer.refusal("removing the runner")),
+            }
+        }))
+    }
+
+    async fn rerun(&self, _: &str, job: &JobRef, patience: Duration) -> Result<Option<u64>> {
+        pipelines::rerun(self, job, patience).await
+    }
+
+    fn start(
+        &self,
+        enrolment: &Enrolment<'_>,
+        registration: &Registration,
+        surroundings: &Surroundings<'_>,
+    ) -> Start {
+        program::start(&self.spec, enrolment, registration, surroundings)
+    }
+
+    fn registered_id(&self, _: &Path) -> Option<u64> {
+        None
+    }
+
+    fn read_log(&self, line: &str) -> Option<LogEvent> {
+        program::read_log(line, &self.spec)
+    }
+
+    /// None is needed: the program's own log names a job's number and its project.
+    fn job_hook(&self, _: &str) -> Option<(&'static str, String)> {
+        None
+    }
+
+    fn read_job(&self, _: &str) -> JobRef {
+        JobRef::default()
+    }
+
+    /// A project's own limit ends a job as a failure, and that is what its owner wants.
+    fn job_limit(&self) -> Option<Duration> {
+        None
+    }
+
+    /// The program counts the idle time between two requests, so that no job is sent to it
+    /// meanwhile. A request may hang for the server's long poll.
+    /// <https://docs.gitlab.com/ci/runners/long_polling/>
+    fn idle_margin(&self) -> Duration {
+        Duration::from_secs(120)
+    }
+}

@@ -1,0 +1,420 @@
+//! GitLab's runner program: where it comes from, how it starts, what its log says.
+
+use http::{Method, StatusCode};
+use serde::Deserialize;
+use serde_json::Value;
+use url::Url;
+
+use super::GitLab;
+use super::api::Call;
+use super::pipelines::is_below;
+use crate::cloud::Arch;
+use crate::error::{Error, Kind, Result};
+use crate::forge::{
+    Command, Enrolment, JobRef, LogEvent, Program, Programs, Registration, Start, StartFile,
+    Surroundings,
+};
+use crate::host::names;
+use crate::http::{Policy, Request, Verdict, redacted};
+use crate::secret::Secret;
+use crate::spec::ForgeSpec;
+
+/// <https://docs.gitlab.com/runner/install/bleeding-edge/#download-any-other-tagged-release>
+const DOWNLOADS: &str = "https://gitlab-runner-downloads.s3.amazonaws.com/{version}/binaries/gitlab-runner-linux-{arch}";
+/// The list of a version's checksums, beside the folder of its files.
+const SUMS: &str = "release.sha256";
+/// What the program is called on a machine.
+const FILE: &str = "gitlab-runner";
+/// The first version whose `run-single` reads its token from a file.
+/// <https://docs.gitlab.com/runner/commands/#gitlab-runner-run-single>
+const OLDEST: (u32, u32) = (17, 1);
+/// The program's own configuration, in its folder.
+const CONFIG: &str = "config.toml";
+
+/// The architecture in GitLab's words.
+fn gitlab_arch(arch: Arch) -> &'static str {
+    match arch {
+        Arch::X86_64 => "amd64",
+        Arch::Aarch64 => "arm64",
+    }
+}
+
+impl GitLab {
+    /// The downloads by architecture: of a pinned version; else of the server's, as GitLab wants it;
+    /// else of the newest.
+    /// <https://docs.gitlab.com/runner/#gitlab-runner-versions>
+    pub(super) async fn programs(&self, pinned: Option<&str>) -> Result<Programs> {
+        let template = self.host.env(names::RUNNER_URL).unwrap_or(DOWNLOADS);
+        let mut versions = Vec::new();
+        match pinned {
+            Some(version) => {
+                let version = version.trim_start_matches('v');
+                if numbers(version).is_some_and(|version| version < OLDEST) {
+                    return Err(Error::usage(format!(
+                        "--runner-version: {version} is too old: the runner program hides its \
+                         token from jobs only from {}.{}.0 on",
+                        OLDEST.0, OLDEST.1
+                    )));
+                }
+                versions.push(format!("v{version}"));
+            }
+            // A mirror without a place for the version has just one.
+            None if !template.contains("{version}") => versions.push("latest".to_owned()),
+            None => {
+                versions.extend(self.server_version().await);
+                versions.push("latest".to_owned());
+            }
+        }
+        for version in &versions {
+            let programs = self
+                .programs_of(&template.replace("{version}", version))
+                .await?;
+            if !programs.is_empty() {
+                return Ok(programs);
+            }
+        }
+        Err(Error::new(
+            Kind::Forge,
+            format!(
+                "there is no runner program with a checksum for Linux ({})",
+                versions.join(", ")
+            ),
+        )
+        .hint("--runner-version takes a version such as 18.5.0; leave it out for the server's own"))
+    }
+
+    /// The runner version that goes with the server's; `None` where the token may not know.
+    async fn server_version(&self) -> Option<String> {
+        #[derive(Deserialize)]
+        struct Version {
+            version: String,
+        }
+        let answer = self.api.call(Call::get("/version")).await.ok()?;
+        let version: Version = answer.read("asking for the server's version").ok()?;
+        let (major, minor) = numbers(&version.version)?.max(OLDEST);
+        Some(format!("v{major}.{minor}.0"))
+    }
+
+    /// The programs at an address with a place for the architecture; none where the version isn't
+    /// there.
+    async fn programs_of(&self, template: &str) -> Result<Programs> {
+        let doing = || format!("the runner program's address {template}");
+        let url =
+            |text: &str| Url::parse(text).map_err(|error| Error::usage(doing()).caused_by(error));
+        let first = url(&template.replace("{arch}", gitlab_arch(Arch::X86_64)))?;
+        // `…/VERSION/release.sha256` beside `…/VERSION/binaries/FILE`; a mirror may be flat.
+        let list = match first.path().contains("/binaries/") {
+            true => first.join(&format!("../{SUMS}")),
+            false => first.join(SUMS),
+        };
+        let list = list.map_err(|error| Error::usage(doing()).caused_by(error))?;
+        let what = redacted(&list);
+        let build = || Ok(Request::new(Method::GET, list.clone()));
+        let reply = self
+            .http
+            .send(&what, Policy::IDEMPOTENT, build, Verdict::by_status)
+            .await?;
+        match reply.status {
+            // The store says so of what it hasn't got.
+            StatusCode::FORBIDDEN | StatusCode::NOT_FOUND => return Ok(Programs::new()),
+            status if status.is_success() => {}
+            status => {
+                return Err(Error::new(Kind::Forge, format!("reading {what}: {status}")));
+            }
+        }
+        let sums = reply.text();
+        let mut programs = Programs::new();
+        for arch in Arch::ALL {
+            let url = url(&template.replace("{arch}", gitlab_arch(arch)))?;
+            let name = url.path().rsplit('/').next().unwrap_or_default();
+            if let Some(sha256) = checksum(&sums, name) {
+                let program = Program {
+                    url: url.to_string(),
+                    sha256,
+                    file: Some(FILE.to_owned()),
+                };
+                programs.insert(arch, program);
+            }
+        }
+        Ok(programs)
+    }
+}
+
+/// The first two numbers of a version, such as `18.5.1-ee`.
+fn numbers(version: &str) -> Option<(u32, u32)> {
+    let mut parts = version.split('.');
+    let major = parts.next()?.parse().ok()?;
+    Some((major, parts.next()?.parse().ok()?))
+}
+
+/// A file's line in the list, which names it with its folder.
+fn checksum(sums: &str, name: &str) -> Option<String> {
+    sums.lines().find_map(|line| {
+        let (sum, file) = line.split_once(char::is_whitespace)?;
+        let file = file.trim_start().trim_start_matches('*');
+        let is_it = file.rsplit('/').next() == Some(name);
+        let is_sum = sum.len() == 64 && sum.chars().all(|c| c.is_ascii_hexdigit());
+        (is_it && is_sum).then(|| sum.to_ascii_lowercase())
+    })
+}
+
+/// The token is in a file, which the program reads once, at its start: a job of the shell executor
+/// inherits the program's environment, and every user sees its arguments.
+pub(super) fn start(
+    spec: &ForgeSpec,
+    enrolment: &Enrolment<'_>,
+    registration: &Registration,
+    surroundings: &Surroundings<'_>,
+) -> Start {
+    let idle = surroundings.idle_timeout.map_or(0, |time| time.as_secs());
+    let mut args: Vec<String> = ["--log-format", "json", "run-single"]
+        .map(Into::into)
+        .into();
+    args.extend(["--config", CONFIG, "--runner", enrolment.name].map(Into::into));
+    args.extend(["--wait-timeout".to_owned(), idle.to_string()]);
+    if enrolment.single {
+        args.extend(["--max-builds", "1"].map(Into::into));
+    }
+    let token = registration.own.as_ref().map_or("", Secret::expose);
+    Start {
+        files: vec![StartFile {
+            name: CONFIG.to_owned(),
+            content: Secret::new(config(spec, enrolment.name, token, surroundings)),
+        }],
+        setup: None,
+        run: Command {
+            program: FILE.to_owned(),
+            args,
+            env: Vec::new(),
+        },
+    }
+}
+
+/// <https://docs.gitlab.com/runner/configuration/advanced-configuration/>
+fn config(spec: &ForgeSpec, name: &str, token: &str, surroundings: &Surroundings<'_>) -> String {
+    // A JSON string is a TOML string, too.
+    let quoted = |text: &str| Value::from(text).to_string();
+    let mut text = format!(
+        "concurrent = 1\n\n[[runners]]\nname = {}\nurl = {}\ntoken = {}\n",
+        quoted(name),
+        quoted(&server(spec)),
+        quoted(token)
+    );
+    let Some(docker) = surroundings.docker else {
+        text.push_str("executor = \"shell\"\n");
+        return text;
+    };
+    let mut volumes = docker.volumes.clone();
+    if !surroundings.lasting {
+        volumes.push("/cache".to_owned());
+    }
+    let volumes: Vec<String> = volumes.iter().map(|volume| quoted(volume)).collect();
+    text.push_str(&format!(
+        "executor = \"docker\"\n\n[runners.docker]\nimage = {}\nvolumes = [{}]\n",
+        quoted(&docker.image),
+        volumes.join(", ")
+    ));
+    if surroundings.gpu {
+        text.push_str("gpus = \"all\"\n");
+    }
+    if surroundings.lasting {
+        // Its volumes would stay.
+        text.push_str("disable_cache = true\n");
+    }
+    text
+}
+
+/// The server's address with its relative root: what is before the project's path.
+fn server(spec: &ForgeSpec) -> String {
+    let url = spec.target_url.as_str().trim_end_matches('/');
+    let server = url.strip_suffix(spec.target.path()).unwrap_or(url);
+    server.trim_end_matches('/').to_owned()
+}
+
+/// The program's own lines, one JSON object each; a job's output never comes this way.
+pub(super) fn read_log(line: &str, spec: &ForgeSpec) -> Option<LogEvent> {
+    #[derive(Deserialize)]
+    struct Line {
+        msg: String,
+        job: Option<Value>,
+        repo_url: Option<String>,
+        duration_s: Option<f64>,
+    }
+    let line: Line = serde_json::from_str(line.trim()).ok()?;
+    let msg = line.msg.trim();
+    if line.duration_s.is_some() {
+        return Some(LogEvent::Ended {
+            success: msg.starts_with("Job succeeded"),
+        });
+    }
+    if msg.starts_with("Starting runner for") {
+        return Some(LogEvent::Ready);
+    }
+    if msg.starts_with("This runner has not received a job") {
+        return Some(LogEvent::Idle);
+    }
+    let asked = msg.strip_prefix("Checking for jobs...")?.trim();
+    if asked == "forbidden" {
+        return Some(LogEvent::Refused);
+    }
+    let number = match line.job.filter(|_| asked == "received")? {
+        Value::String(number) => number,
+        number => number.to_string(),
+    };
+    let job = JobRef {
+        name: Some(number),
+        repository: line.repo_url.and_then(|url| project(&url, spec)),
+        run_id: None,
+    };
+    Some(LogEvent::Started { job })
+}
+
+/// The project behind a clone address, where it is one that the runner serves. The server's root may
+/// differ from how we call it, so that the path is recognised by its own beginning.
+fn project(url: &str, spec: &ForgeSpec) -> Option<String> {
+    let url = Url::parse(url).ok()?;
+    let path = url.path().trim_matches('/');
+    let path = path.strip_suffix(".git").unwrap_or(path);
+    let own = spec.target.path();
+    let starts = std::iter::once(0).chain(path.match_indices('/').map(|(at, _)| at + 1));
+    starts
+        .filter_map(|start| path.get(start..))
+        .find(|path| is_below(own, path))
+        .map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spec::{Access, Docker, Driver, Target};
+
+    fn spec() -> ForgeSpec {
+        ForgeSpec {
+            driver: Driver::Gitlab,
+            api: Url::parse("https://example.com/gitlab/api/v4").unwrap(),
+            target_url: Url::parse("https://example.com/gitlab/group/sub").unwrap(),
+            target: Target::Repository("group/sub".into()),
+            access: Access::None,
+            launcher: None,
+        }
+    }
+
+    /// Lines as the program writes them, with a job of `group/sub/project`.
+    #[test]
+    fn the_program_s_lines_are_understood() {
+        let job = |repository: Option<&str>| LogEvent::Started {
+            job: JobRef {
+                name: Some("77".into()),
+                repository: repository.map(str::to_owned),
+                run_id: None,
+            },
+        };
+        let cases = [
+            (
+                r#"{"level":"info","msg":"Starting runner for https://example.com with token abc ...","time":"2026-01-01T00:00:00Z"}"#,
+                Some(LogEvent::Ready),
+            ),
+            (
+                r#"{"job":77,"level":"info","msg":"Checking for jobs... received","repo_url":"https://example.com/gitlab/group/sub/project.git","runner":"abc"}"#,
+                Some(job(Some("group/sub/project"))),
+            ),
+            (
+                r#"{"job":"77","level":"info","msg":"Checking for jobs... received","repo_url":"https://example.com/other/project.git"}"#,
+                Some(job(None)),
+            ),
+            (
+                r#"{"duration_s":1.5,"job":77,"level":"info","msg":"Job succeeded","project":1}"#,
+                Some(LogEvent::Ended { success: true }),
+            ),
+            (
+                r#"{"duration_s":1.5,"job":77,"level":"warning","msg":"Job failed: exit status 1"}"#,
+                Some(LogEvent::Ended { success: false }),
+            ),
+            (
+                r#"{"level":"error","msg":"Checking for jobs... forbidden","runner":"abc"}"#,
+                Some(LogEvent::Refused),
+            ),
+            (
+                r#"{"level":"info","msg":"This runner has not received a job in 300 seconds, so now exiting"}"#,
+                Some(LogEvent::Idle),
+            ),
+            (r#"{"level":"info","msg":"Runtime platform"}"#, None),
+            ("Starting runner for", None),
+        ];
+        for (line, event) in cases {
+            assert_eq!(read_log(line, &spec()), event, "{line}");
+        }
+    }
+
+    fn started(docker: Option<&Docker>, gpu: bool) -> (String, String) {
+        let enrolment = Enrolment {
+            name: "n",
+            labels: &["a".into()],
+            single: true,
+            arch: None,
+            pinned: false,
+        };
+        let registration = Registration {
+            runner_id: Some(1),
+            jit: None,
+            token: None,
+            own: Some(Secret::new("glrt-TOKEN")),
+        };
+        let surroundings = Surroundings {
+            idle_timeout: None,
+            docker,
+            gpu,
+            lasting: false,
+        };
+        let start = start(&spec(), &enrolment, &registration, &surroundings);
+        assert!(start.run.env.is_empty() && start.setup.is_none());
+        let config = start.files[0].content.expose().to_owned();
+        (start.run.args.join(" "), config)
+    }
+
+    #[test]
+    fn the_token_is_in_the_file_alone() {
+        let (args, config) = started(None, false);
+        assert!(!args.contains("glrt"), "{args}");
+        assert!(args.ends_with("--wait-timeout 0 --max-builds 1"), "{args}");
+        assert!(config.contains("token = \"glrt-TOKEN\""), "{config}");
+        assert!(
+            config.contains("url = \"https://example.com/gitlab\""),
+            "{config}"
+        );
+        assert!(config.contains("executor = \"shell\""), "{config}");
+    }
+
+    #[test]
+    fn containers_get_their_image_volumes_and_gpus() {
+        let docker = Docker {
+            image: "ubuntu:24.04".into(),
+            volumes: vec!["/a \"b\":/b".into()],
+        };
+        let (_, config) = started(Some(&docker), true);
+        assert!(config.contains("image = \"ubuntu:24.04\""), "{config}");
+        assert!(
+            config.contains(r#"volumes = ["/a \"b\":/b", "/cache"]"#),
+            "{config}"
+        );
+        assert!(config.contains("gpus = \"all\""), "{config}");
+    }
+
+    #[test]
+    fn a_checksum_is_found_by_its_file() {
+        let sum = "A".repeat(64);
+        let sums = format!("{sum} *binaries/gitlab-runner-linux-arm64\nshort x\n");
+        assert_eq!(
+            checksum(&sums, "gitlab-runner-linux-arm64"),
+            Some("a".repeat(64))
+        );
+        assert_eq!(checksum(&sums, "gitlab-runner-linux-amd64"), None);
+    }
+
+    #[test]
+    fn versions_are_compared_by_number() {
+        assert_eq!(numbers("18.10.2-ee"), Some((18, 10)));
+        assert!(numbers("17.0.0").unwrap() < OLDEST);
+        assert_eq!(numbers("next"), None);
+    }
+}
