@@ -66,10 +66,7 @@ fn the_templates_inputs_are_the_program_s_options() {
                 opt.input_name()
             );
         }
-        let version = format!(
-            "      default: \"{}\"\n",
-            env!("CARGO_PKG_VERSION")
-        );
+        let version = format!("      default: \"{}\"\n", env!("CARGO_PKG_VERSION"));
         hold(&file, "# <version>", "# </version>", &version);
         hold(&file, "# <inputs>", "# </inputs>", &inputs);
         hold(&file, "# <environment>", "# </environment>", &environment);
