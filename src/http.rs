@@ -361,6 +361,13 @@ fn bundled_roots() -> rustls::RootCertStore {
     webpki_roots::TLS_SERVER_ROOTS.iter().cloned().collect()
 }
 
+/// Makes ring the process's TLS provider, for whatever doesn't name one. The tree has a second one
+/// (see `deny.toml`), between which nothing would choose.
+pub fn install_tls_provider() {
+    // It fails where it has been done before.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+}
+
 /// One TLS provider (ring), bundled web roots for machines that have none, and the system's roots,
 /// which follow `SSL_CERT_FILE` and `SSL_CERT_DIR`.
 fn tls_config() -> Result<rustls::ClientConfig> {
@@ -396,6 +403,23 @@ mod tests {
             })
             .collect();
         assert_eq!(retried, [429, 500, 502, 503, 504]);
+    }
+
+    /// A provider doesn't tell its name, but its parts do.
+    fn name(provider: &rustls::crypto::CryptoProvider) -> String {
+        format!("{:?} {:?}", provider.secure_random, provider.key_provider)
+    }
+
+    #[test]
+    fn tls_is_ring_s() {
+        assert_eq!(name(tls_config().unwrap().crypto_provider()), "Ring Ring");
+    }
+
+    #[test]
+    fn ring_is_the_process_s_provider() {
+        install_tls_provider();
+        let installed = rustls::crypto::CryptoProvider::get_default().unwrap();
+        assert_eq!(name(installed), "Ring Ring");
     }
 
     #[test]

@@ -11,12 +11,13 @@ use crate::cli::{self, AgentTask, Task};
 use crate::error::{Error, Result};
 use crate::fleet;
 use crate::host::Host;
-use crate::http::Http;
+use crate::http::{self, Http};
 use crate::launch;
 use crate::pipeline::{Pipeline, Printer};
 
 /// Runs the program; the answer is its exit code.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
+    http::install_tls_provider();
     let host = Host::system();
     let printer = Printer::default();
     let pipeline = Pipeline::new(&host, printer.clone());

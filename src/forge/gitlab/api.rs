@@ -1,22 +1,29 @@
-//! GitLab's interface: calls, pages, and the one place where a refusal becomes ours.
+//! GitLab's interface: the `gitlab` crate's endpoints over our own transport, pages, and the one
+//! place where a refusal becomes ours.
+//!
+//! The crate's own client isn't used: retries, proxy, authorities, deadlines and redaction are those
+//! of every other call of this program.
 //!
 //! <https://docs.gitlab.com/api/rest/>
 
+use std::error::Error as StdError;
+use std::sync::OnceLock;
+
+use ::gitlab::api::{ApiError, AsyncClient, AsyncQuery, Endpoint, Pageable, RestClient, ignore};
+use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::future::try_join_all;
-use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use url::Url;
 
+use super::endpoints::Page;
 use crate::error::{Error, Kind, Result};
 use crate::http::{Http, Policy, Reply, Request, Verdict};
 use crate::secret::Secret;
 use crate::spec::Access;
-
-/// The most entries a page holds. <https://docs.gitlab.com/api/rest/#pagination>
-const PER_PAGE: usize = 100;
 
 /// What a token must be able to do, in words for hints.
 pub(super) const SCOPES: &str = "the scope `api`; or `create_runner`, `manage_runner` and \
@@ -29,62 +36,37 @@ pub(super) struct Api {
     access: Access,
 }
 
-/// One call.
-pub(super) struct Call<'a> {
-    pub(super) method: Method,
-    /// The address below the interface's base, with its query.
-    pub(super) route: &'a str,
-    pub(super) body: Option<Value>,
-    /// Whether it may be repeated after an unanswered try.
-    pub(super) repeatable: bool,
+/// What the crate sends one call through.
+pub(super) struct Session<'a> {
+    api: &'a Api,
+    /// Whether the call may be repeated after an unanswered try.
+    repeatable: bool,
     /// Whether the access goes along.
-    pub(super) signed: bool,
+    signed: bool,
+    /// The headers of a good answer, which the crate hands out bodies of alone.
+    headers: OnceLock<HeaderMap>,
 }
 
-impl<'a> Call<'a> {
-    pub(super) fn get(route: &'a str) -> Self {
-        Self {
-            method: Method::GET,
-            route,
-            body: None,
-            repeatable: true,
-            signed: true,
-        }
-    }
-
-    /// A call that changes something, and that can be repeated all the same.
-    pub(super) fn idempotent(method: Method, route: &'a str) -> Self {
-        Self {
-            method,
-            ..Self::get(route)
-        }
-    }
+/// Why a call has no good answer. The crate's own reading of a refusal would keep one field of its
+/// body, where a missing scope is told in others.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Failure {
+    #[error(transparent)]
+    Unanswered(Error),
+    #[error("GitLab answered {}", .0.status)]
+    Refused(Refusal),
 }
 
-/// An answer, whatever its status.
-pub(super) struct Answer {
+/// An answer that doesn't say yes.
+#[derive(Debug)]
+pub(super) struct Refusal {
     pub(super) status: StatusCode,
-    headers: HeaderMap,
     body: Bytes,
 }
 
-impl Answer {
-    /// A header that holds a number.
-    fn number(&self, name: &str) -> Option<usize> {
-        self.headers.get(name)?.to_str().ok()?.trim().parse().ok()
-    }
-
-    /// The body, of an answer that says yes.
-    pub(super) fn read<T: DeserializeOwned>(&self, doing: &str) -> Result<T> {
-        if !self.status.is_success() {
-            return Err(self.refusal(doing));
-        }
-        serde_json::from_slice(&self.body)
-            .map_err(|error| Error::other(format!("{doing}: reading the answer")).caused_by(error))
-    }
-
+impl Refusal {
     /// The one place where a refusal of GitLab's becomes ours.
-    pub(super) fn refusal(&self, doing: &str) -> Error {
+    pub(super) fn error(&self, doing: &str) -> Error {
         let said = Said::read(&self.body);
         let status = self.status.as_u16();
         let kind = match status {
@@ -167,79 +149,89 @@ impl Api {
         Self { http, base, access }
     }
 
-    pub(super) async fn call(&self, call: Call<'_>) -> Result<Answer> {
-        let path = call.route.split('?').next().unwrap_or_default();
-        let what = format!("gitlab {} {path}", call.method);
-        let text = format!("{}{}", self.base.as_str().trim_end_matches('/'), call.route);
-        let url = Url::parse(&text)
-            .map_err(|error| Error::other("building a GitLab address").caused_by(error))?;
-        let mut headers = HeaderMap::new();
-        headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
-        if call.signed {
-            headers.insert(header::AUTHORIZATION, self.authorization()?);
+    /// For a call that may be repeated: one that reads, or whose repetition changes nothing.
+    pub(super) fn repeatable(&self) -> Session<'_> {
+        Session {
+            api: self,
+            repeatable: true,
+            signed: true,
+            headers: OnceLock::new(),
         }
-        let body = match &call.body {
-            Some(body) => {
-                let json = HeaderValue::from_static("application/json");
-                headers.insert(header::CONTENT_TYPE, json);
-                Bytes::from(body.to_string())
-            }
-            None => Bytes::new(),
-        };
-        let build = || {
-            Ok(Request {
-                method: call.method.clone(),
-                url: url.clone(),
-                headers: headers.clone(),
-                body: body.clone(),
-            })
-        };
-        let policy = match call.repeatable {
-            true => Policy::IDEMPOTENT,
-            false => Policy::ONCE,
-        };
-        let judge = |reply: &Reply| judge(reply, call.repeatable);
-        let reply = self.http.send(&what, policy, build, judge).await?;
-        Ok(Answer {
-            status: reply.status,
-            headers: reply.headers,
-            body: reply.body,
-        })
     }
 
-    pub(super) async fn get<T: DeserializeOwned>(&self, doing: &str, route: &str) -> Result<T> {
-        self.call(Call::get(route)).await?.read(doing)
+    /// For a call that does more when it is repeated.
+    pub(super) fn once(&self) -> Session<'_> {
+        Session {
+            repeatable: false,
+            ..self.repeatable()
+        }
     }
 
-    /// All entries of a list. The first page tells how many there are, and the others are asked
-    /// for side by side; of very long lists GitLab doesn't tell, and they are gone through. `None`
-    /// where there is nothing to have such a list.
-    pub(super) async fn list<T: DeserializeOwned>(
+    /// For a call that carries its own proof, and may be repeated.
+    pub(super) fn unsigned(&self) -> Session<'_> {
+        Session {
+            signed: false,
+            ..self.repeatable()
+        }
+    }
+
+    pub(super) async fn get<T>(&self, doing: &str, endpoint: &(impl Endpoint + Sync)) -> Result<T>
+    where
+        T: DeserializeOwned + 'static,
+    {
+        let outcome = self.repeatable().query(doing, endpoint).await?;
+        outcome.map_err(|refusal| refusal.error(doing))
+    }
+
+    /// `None` where GitLab knows no such thing.
+    pub(super) async fn find<T>(
         &self,
         doing: &str,
-        route: &str,
-    ) -> Result<Option<Vec<T>>> {
-        let joint = if route.contains('?') { '&' } else { '?' };
-        let page = async |page: usize| {
-            let route = format!("{route}{joint}per_page={PER_PAGE}&page={page}");
-            self.call(Call::get(&route)).await
+        endpoint: &(impl Endpoint + Sync),
+    ) -> Result<Option<T>>
+    where
+        T: DeserializeOwned + 'static,
+    {
+        known(doing, self.repeatable().query(doing, endpoint).await?)
+    }
+
+    /// A change that may be repeated, and whose answer tells nothing more.
+    pub(super) async fn tell(&self, doing: &str, endpoint: &(impl Endpoint + Sync)) -> Result<()> {
+        let outcome = self.repeatable().query(doing, &ignore(endpoint)).await?;
+        outcome.map_err(|refusal| refusal.error(doing))
+    }
+
+    /// All entries of a list; `None` where there is nothing to have such a list. The first page tells
+    /// how many there are, and the others are asked for side by side; of very long lists GitLab
+    /// doesn't tell, and they are gone through.
+    ///
+    /// The crate's `paged` asks for one page after the other, and takes the next one's address from
+    /// the answer, to which the access would then go along.
+    pub(super) async fn list<T, E>(&self, doing: &str, endpoint: &E) -> Result<Option<Vec<T>>>
+    where
+        T: DeserializeOwned + Send + 'static,
+        E: Endpoint + Pageable + Sync,
+    {
+        let page = async |number: u64| {
+            let session = self.repeatable();
+            let outcome = session.query(doing, &Page { endpoint, number }).await?;
+            Ok::<_, Error>((known::<Vec<T>>(doing, outcome)?, session))
         };
-        let first = page(1).await?;
-        if first.status == StatusCode::NOT_FOUND {
+        let (first, session) = page(1).await?;
+        let Some(mut entries) = first else {
             return Ok(None);
-        }
-        let mut entries: Vec<T> = first.read(doing)?;
-        if let Some(pages) = first.number("x-total-pages") {
-            for answer in try_join_all((2..=pages).map(page)).await? {
-                entries.extend(answer.read::<Vec<T>>(doing)?);
+        };
+        if let Some(pages) = session.number("x-total-pages") {
+            for (more, _) in try_join_all((2..=pages).map(page)).await? {
+                entries.extend(more.into_iter().flatten());
             }
             return Ok(Some(entries));
         }
-        let mut next = first.number("x-next-page");
+        let mut next = session.number("x-next-page");
         while let Some(number) = next {
-            let answer = page(number).await?;
-            entries.extend(answer.read::<Vec<T>>(doing)?);
-            next = answer.number("x-next-page");
+            let (more, session) = page(number).await?;
+            entries.extend(more.into_iter().flatten());
+            next = session.number("x-next-page");
         }
         Ok(Some(entries))
     }
@@ -265,6 +257,119 @@ impl Api {
     }
 }
 
+/// What was found, or that there is no such thing.
+fn known<T>(doing: &str, outcome: Result<T, Refusal>) -> Result<Option<T>> {
+    match outcome {
+        Ok(found) => Ok(Some(found)),
+        Err(refusal) if refusal.status == StatusCode::NOT_FOUND => Ok(None),
+        Err(refusal) => Err(refusal.error(doing)),
+    }
+}
+
+impl<'a> Session<'a> {
+    /// The outer error is of a call without an answer, or with one that can't be read.
+    pub(super) async fn query<T, Q>(&self, doing: &str, query: &Q) -> Result<Result<T, Refusal>>
+    where
+        Q: AsyncQuery<T, Session<'a>> + Sync,
+    {
+        let unread = |source: Box<dyn StdError + Send + Sync>| {
+            Error::other(format!("{doing}: reading the answer")).caused_by(source)
+        };
+        match query.query_async(self).await {
+            Ok(found) => Ok(Ok(found)),
+            Err(ApiError::Client { source }) => match source {
+                Failure::Unanswered(error) => Err(error),
+                Failure::Refused(refusal) => Ok(Err(refusal)),
+            },
+            // The crate's messages hold their sources, too.
+            Err(ApiError::Json { source } | ApiError::DataType { source, .. }) => {
+                Err(unread(source.into()))
+            }
+            Err(error) => Err(unread(error.to_string().into())),
+        }
+    }
+
+    /// A header of the answer that holds a number.
+    fn number(&self, name: &str) -> Option<u64> {
+        let value = self.headers.get()?.get(name)?;
+        value.to_str().ok()?.trim().parse().ok()
+    }
+
+    async fn exchange(&self, request: http::request::Builder, body: Vec<u8>) -> Result<Reply> {
+        let building = |error: Box<dyn StdError + Send + Sync>| {
+            Error::other("building a GitLab call").caused_by(error)
+        };
+        let (parts, ()) = request
+            .body(())
+            .map_err(|error| building(error.into()))?
+            .into_parts();
+        let mut url = Url::parse(&parts.uri.to_string()).map_err(|error| building(error.into()))?;
+        // The crate adds a query to every address, be it empty.
+        if url.query() == Some("") {
+            url.set_query(None);
+        }
+        let root = self.api.base.path().trim_end_matches('/');
+        let path = url.path().strip_prefix(root).unwrap_or(url.path());
+        let what = format!("gitlab {} {path}", parts.method);
+        let mut headers = parts.headers;
+        headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
+        if self.signed {
+            headers.insert(header::AUTHORIZATION, self.api.authorization()?);
+        }
+        let body = Bytes::from(body);
+        let build = || {
+            Ok(Request {
+                method: parts.method.clone(),
+                url: url.clone(),
+                headers: headers.clone(),
+                body: body.clone(),
+            })
+        };
+        let policy = match self.repeatable {
+            true => Policy::IDEMPOTENT,
+            false => Policy::ONCE,
+        };
+        let judge = |reply: &Reply| judge(reply, self.repeatable);
+        self.api.http.send(&what, policy, build, judge).await
+    }
+}
+
+impl RestClient for Session<'_> {
+    type Error = Failure;
+
+    fn rest_endpoint(&self, endpoint: &str) -> Result<Url, ApiError<Failure>> {
+        let base = self.api.base.as_str().trim_end_matches('/');
+        // The crate lets a backslash stand, which an address takes for a slash.
+        let endpoint = endpoint.replace('\\', "%5C");
+        Ok(Url::parse(&format!("{base}/{endpoint}"))?)
+    }
+}
+
+#[async_trait]
+impl AsyncClient for Session<'_> {
+    async fn rest_async(
+        &self,
+        request: http::request::Builder,
+        body: Vec<u8>,
+    ) -> Result<http::Response<Bytes>, ApiError<Failure>> {
+        let reply = self
+            .exchange(request, body)
+            .await
+            .map_err(|error| ApiError::client(Failure::Unanswered(error)))?;
+        if !reply.status.is_success() {
+            return Err(ApiError::client(Failure::Refused(Refusal {
+                status: reply.status,
+                body: reply.body,
+            })));
+        }
+        // A session is for one call.
+        let _ = self.headers.set(reply.headers);
+        let mut response = http::Response::new(reply.body);
+        *response.status_mut() = reply.status;
+        Ok(response)
+    }
+}
+
 /// Which answers are tried again: a rate limit refuses before the work, so that any call may be
 /// repeated after it; a server's failure may come after the work.
 fn judge(reply: &Reply, repeatable: bool) -> Verdict {
@@ -276,19 +381,21 @@ fn judge(reply: &Reply, repeatable: bool) -> Verdict {
     }
 }
 
-/// A path as one part of an address.
-pub(super) fn encoded(path: &str) -> String {
-    url::form_urlencoded::byte_serialize(path.as_bytes()).collect()
+/// What the crate's builders make; they fail where something is left out.
+pub(super) fn built<E, X>(endpoint: Result<E, X>) -> Result<E>
+where
+    X: StdError + Send + Sync + 'static,
+{
+    endpoint.map_err(|error| Error::other("building a GitLab call").caused_by(error))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn answer(status: u16, body: &'static str) -> Answer {
-        Answer {
+    fn refusal(status: u16, body: &'static str) -> Refusal {
+        Refusal {
             status: StatusCode::from_u16(status).unwrap(),
-            headers: HeaderMap::new(),
             body: Bytes::from_static(body.as_bytes()),
         }
     }
@@ -296,7 +403,7 @@ mod tests {
     #[test]
     fn a_missing_scope_is_told_with_the_scopes_that_help() {
         let body = r#"{"error":"insufficient_scope","error_description":"The request requires higher privileges than provided by the access token.","scope":"api create_runner"}"#;
-        let error = answer(403, body).refusal("creating the runner");
+        let error = refusal(403, body).error("creating the runner");
         assert_eq!(error.kind(), Kind::Denied);
         assert!(error.chain().contains("wanted: api create_runner"));
         let hints = error.hints().join(" ");
@@ -314,11 +421,11 @@ mod tests {
             (429, "Retry later\n", "Retry later"),
         ];
         for (status, body, words) in cases {
-            let error = answer(status, body).refusal("asking");
+            let error = refusal(status, body).error("asking");
             assert!(error.chain().contains(words), "{}", error.chain());
             assert!(error.is_refusal());
         }
-        assert!(!answer(502, "").refusal("asking").is_refusal());
+        assert!(!refusal(502, "").error("asking").is_refusal());
     }
 
     #[test]

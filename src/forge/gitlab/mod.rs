@@ -1,9 +1,7 @@
 //! GitLab: gitlab.com and self-managed servers, projects, groups and sub-groups.
-//!
-//! Not by way of a client library: the one there is brings a second TLS stack along, and all that
-//! is needed here is a dozen plain calls over our own client.
 
 mod api;
+mod endpoints;
 mod pipelines;
 mod program;
 mod runners;
@@ -11,11 +9,15 @@ mod runners;
 use std::path::Path;
 use std::time::Duration;
 
+use ::gitlab::api::groups::Group;
+use ::gitlab::api::personal_access_tokens::PersonalAccessTokenSelf;
+use ::gitlab::api::projects::Project;
+use ::gitlab::api::runners::{DeleteRunner, DeleteRunnerByToken};
+use ::gitlab::api::{Endpoint, Pageable, ignore, raw};
 use async_trait::async_trait;
-use http::{Method, StatusCode};
+use http::StatusCode;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use serde_json::json;
 use tokio::sync::OnceCell;
 
 use crate::error::{Error, Kind, Result};
@@ -27,7 +29,7 @@ use crate::host::Host;
 use crate::http::Http;
 use crate::secret::Secret;
 use crate::spec::{Driver, ForgeSpec, Target};
-use api::{Api, Call, encoded};
+use api::{Api, built};
 
 /// GitLab.
 pub struct GitLab {
@@ -87,14 +89,19 @@ impl GitLab {
             id: u64,
             runners_token: Option<Secret>,
         }
-        let kind = if is_group { "groups" } else { "projects" };
-        let route = format!("/{kind}/{}", encoded(self.spec.target.path()));
-        let answer = self.api.call(Call::get(&route)).await?;
-        if answer.status == StatusCode::NOT_FOUND {
-            return Ok(None);
-        }
-        let record: Record = answer.read("looking for the project")?;
-        Ok(Some(Home {
+        let path = self.spec.target.path();
+        let doing = "looking for the project";
+        let record: Option<Record> = match is_group {
+            true => {
+                let group = built(Group::builder().group(path).build())?;
+                self.api.find(doing, &group).await?
+            }
+            false => {
+                let project = built(Project::builder().project(path).build())?;
+                self.api.find(doing, &project).await?
+            }
+        };
+        Ok(record.map(|record| Home {
             id: record.id,
             is_group,
             runners_token: record.runners_token,
@@ -103,26 +110,36 @@ impl GitLab {
 
     /// A list of the project's or group's. A project is asked at once, without looking for it first:
     /// where there is none of that path, it is a group.
-    async fn list_at_home<T: DeserializeOwned>(
+    async fn list_at_home<T: DeserializeOwned + Send + 'static>(
         &self,
         doing: &str,
-        what: impl Fn(bool) -> String,
+        of_project: &(impl Endpoint + Pageable + Sync),
+        of_group: &(impl Endpoint + Pageable + Sync),
     ) -> Result<Vec<T>> {
-        let path = encoded(self.spec.target.path());
         let known = self.home.get().map(|home| home.is_group);
         if let Target::Repository(_) = self.spec.target
             && known != Some(true)
+            && let Some(list) = self.api.list(doing, of_project).await?
         {
-            let route = format!("/projects/{path}/{}", what(false));
-            if let Some(list) = self.api.list(doing, &route).await? {
-                return Ok(list);
-            }
+            return Ok(list);
         }
         // Neither is an error that says so.
         self.home().await?;
-        let route = format!("/groups/{path}/{}", what(true));
-        let list = self.api.list(doing, &route).await?;
+        let list = self.api.list(doing, of_group).await?;
         list.ok_or_else(|| Error::new(Kind::Denied, format!("{doing}: GitLab knows no such group")))
+    }
+
+    async fn remove_by_token(&self, token: &Secret) -> Result<()> {
+        let doing = "removing the runner";
+        let runner = built(DeleteRunnerByToken::builder().token(token.expose()).build())?;
+        match self.api.unsigned().query(doing, &ignore(&runner)).await? {
+            Ok(()) => Ok(()),
+            Err(refusal) => match refusal.status {
+                // A token that isn't known is that of a runner that is gone.
+                StatusCode::FORBIDDEN | StatusCode::NOT_FOUND => Ok(()),
+                _ => Err(refusal.error(doing)),
+            },
+        }
     }
 
     /// Complains at once of a token whose scopes are known not to do. What isn't known is left to
@@ -134,15 +151,16 @@ impl GitLab {
             scopes: Vec<String>,
         }
         let doing = "checking the access token";
-        let answer = self
-            .api
-            .call(Call::get("/personal_access_tokens/self"))
-            .await?;
-        if answer.status == StatusCode::UNAUTHORIZED {
-            return Err(answer.refusal(doing));
-        }
+        let own = built(PersonalAccessTokenSelf::builder().build())?;
+        let answer = match self.api.repeatable().query(doing, &raw(&own)).await? {
+            Ok(answer) => answer,
+            Err(refusal) if refusal.status == StatusCode::UNAUTHORIZED => {
+                return Err(refusal.error(doing));
+            }
+            Err(_) => Vec::new(),
+        };
         // An OAuth token, or an old server.
-        let Ok(token) = answer.read::<Token>(doing) else {
+        let Ok(token) = serde_json::from_slice::<Token>(&answer) else {
             return Ok(());
         };
         let has = |scope: &str| token.scopes.iter().any(|own| own == scope);
@@ -205,32 +223,18 @@ impl Forge for GitLab {
     }
 
     async fn unregister(&self, id: u64) -> Result<Unregistered> {
-        let route = format!("/runners/{id}");
-        let call = Call::idempotent(Method::DELETE, &route);
-        let answer = self.api.call(call).await?;
-        match answer.status {
-            StatusCode::NOT_FOUND => Ok(Unregistered::Done),
-            status if status.is_success() => Ok(Unregistered::Done),
-            _ => Err(answer.refusal("removing the runner")),
+        let runner = built(DeleteRunner::builder().runner(id).build())?;
+        let doing = "removing the runner";
+        match self.api.repeatable().query(doing, &ignore(&runner)).await? {
+            Err(refusal) if refusal.status != StatusCode::NOT_FOUND => Err(refusal.error(doing)),
+            _ => Ok(Unregistered::Done),
         }
     }
 
     /// <https://docs.gitlab.com/api/runners/#delete-a-runner-by-authentication-token>
     async fn resign(&self, registration: &Registration) -> Option<Result<()>> {
         let token = registration.own.as_ref()?;
-        let call = Call {
-            body: Some(json!({ "token": token.expose() })),
-            signed: false,
-            ..Call::idempotent(Method::DELETE, "/runners")
-        };
-        Some(self.api.call(call).await.and_then(|answer| {
-            match answer.status {
-                // A token that isn't known is that of a runner that is gone.
-                StatusCode::FORBIDDEN | StatusCode::NOT_FOUND => Ok(()),
-                status if status.is_success() => Ok(()),
-                _ => Err(answer.refusal("removing the runner")),
-            }
-        }))
+        Some(self.remove_by_token(token).await)
     }
 
     async fn rerun(&self, _: &str, job: &JobRef, patience: Duration) -> Result<Option<u64>> {

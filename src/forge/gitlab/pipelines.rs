@@ -2,12 +2,15 @@
 
 use std::time::Duration;
 
-use http::{Method, StatusCode};
+use ::gitlab::api::ignore;
+use ::gitlab::api::projects::{jobs, pipelines};
+use http::StatusCode;
 use serde::Deserialize;
 use tokio::time::{Instant, sleep};
 
 use super::GitLab;
-use super::api::{Call, encoded};
+use super::api::built;
+use super::endpoints::CancelByForce;
 use crate::error::{Error, Kind, Result};
 use crate::forge::JobRef;
 use crate::spec::Target;
@@ -56,30 +59,29 @@ pub(super) async fn rerun(
     let Some(number) = job.name.as_deref().and_then(|job| job.parse::<u64>().ok()) else {
         return Ok(None);
     };
-    let place = format!("/projects/{}", encoded(project));
-    let route = format!("{place}/jobs/{number}");
-    let doing = "looking for the interrupted job";
-    let answer = gitlab.api.call(Call::get(&route)).await?;
-    if answer.status == StatusCode::NOT_FOUND {
+    let Some(found) = look(gitlab, "looking for the interrupted job", project, number).await?
+    else {
         return Ok(None);
-    }
-    let found: Job = answer.read(doing)?;
+    };
     if found.status == "success" {
         return Ok(None);
     }
     let id = found.pipeline.id;
-    ended(gitlab, &place, id, number, patience).await?;
+    ended(gitlab, project, id, number, patience).await?;
     // What has been retried has nothing left to retry, so that this can be repeated.
-    let route = format!("{place}/pipelines/{id}/retry");
-    let answer = gitlab
-        .api
-        .call(Call::idempotent(Method::POST, &route))
-        .await?;
-    if !answer.status.is_success() {
-        return Err(answer.refusal("running the interrupted job's pipeline again"));
-    }
-    launch_again(gitlab, &place, id).await?;
+    let retry = pipelines::RetryPipeline::builder()
+        .project(project)
+        .pipeline(id)
+        .build();
+    let doing = "running the interrupted job's pipeline again";
+    gitlab.api.tell(doing, &built(retry)?).await?;
+    launch_again(gitlab, project, id).await?;
     Ok(Some(id))
+}
+
+async fn look(gitlab: &GitLab, doing: &str, project: &str, job: u64) -> Result<Option<Job>> {
+    let job = jobs::Job::builder().project(project).job(job).build();
+    gitlab.api.find(doing, &built(job)?).await
 }
 
 /// Whether a path is that of a target, or of something in it.
@@ -92,31 +94,40 @@ pub(super) fn is_below(target: &str, path: &str) -> bool {
 /// Cancels the pipeline and waits for its end. A job whose runner is gone stays in the middle of its
 /// cancellation: past half of the patience, it is cancelled by force.
 /// <https://docs.gitlab.com/api/jobs/#cancel-a-job>
-async fn ended(gitlab: &GitLab, place: &str, id: u64, job: u64, patience: Duration) -> Result<()> {
+async fn ended(
+    gitlab: &GitLab,
+    project: &str,
+    id: u64,
+    job: u64,
+    patience: Duration,
+) -> Result<()> {
     let doing = "cancelling the interrupted job's pipeline";
     let started = Instant::now();
-    let route = format!("{place}/pipelines/{id}");
-    let mut asked = vec![
-        format!("{place}/jobs/{job}/cancel?force=true"),
-        format!("{route}/cancel"),
-    ];
+    let state = pipelines::Pipeline::builder()
+        .project(project)
+        .pipeline(id)
+        .build();
+    let cancel = pipelines::CancelPipeline::builder()
+        .project(project)
+        .pipeline(id)
+        .build();
+    let force = jobs::CancelJob::builder().project(project).job(job).build();
+    let (state, cancel, force) = (built(state)?, built(cancel)?, CancelByForce(built(force)?));
+    let (mut cancelled, mut forced) = (false, false);
     loop {
-        let pipeline: Pipeline = gitlab.api.get(doing, &route).await?;
+        let pipeline: Pipeline = gitlab.api.get(doing, &state).await?;
         if pipeline.is_over() {
             return Ok(());
         }
-        let first = asked.len() == 2;
-        let due = first || started.elapsed() > patience / 2;
-        if due && let Some(route) = asked.pop() {
-            let call = Call::idempotent(Method::POST, &route);
-            let answer = gitlab.api.call(call).await?;
-            if !answer.status.is_success() {
-                let refusal = answer.refusal(doing);
-                match first {
-                    true => return Err(refusal),
-                    // Older servers have no such thing.
-                    false => tracing::debug!("{}", refusal.chain()),
-                }
+        if !cancelled {
+            cancelled = true;
+            gitlab.api.tell(doing, &cancel).await?;
+        } else if !forced && started.elapsed() > patience / 2 {
+            forced = true;
+            let session = gitlab.api.repeatable();
+            if let Err(refusal) = session.query(doing, &ignore(&force)).await? {
+                // Older servers have no such thing.
+                tracing::debug!("{}", refusal.error(doing).chain());
             }
         }
         if started.elapsed() > patience {
@@ -132,31 +143,30 @@ async fn ended(gitlab: &GitLab, place: &str, id: u64, job: u64, patience: Durati
 /// A retried pipeline runs again what failed or was cancelled. The job that launched this runner did
 /// neither: where it belongs to the same pipeline, it is run again, too, or nobody would come to do
 /// the rest.
-async fn launch_again(gitlab: &GitLab, place: &str, pipeline: u64) -> Result<()> {
+async fn launch_again(gitlab: &GitLab, project: &str, pipeline: u64) -> Result<()> {
     let Some(launcher) = gitlab.spec.launcher else {
         return Ok(());
     };
     let doing = "running the launching job again";
-    let route = format!("{place}/jobs/{launcher}");
-    let answer = gitlab.api.call(Call::get(&route)).await?;
-    if answer.status == StatusCode::NOT_FOUND {
+    let Some(job) = look(gitlab, doing, project, launcher).await? else {
         // It belongs to another project.
         return Ok(());
-    }
-    let job: Job = answer.read(doing)?;
+    };
     if job.pipeline.id != pipeline || job.status != "success" {
         return Ok(());
     }
-    let route = format!("{route}/retry");
-    let answer = gitlab
-        .api
-        .call(Call::idempotent(Method::POST, &route))
-        .await?;
-    match answer.status {
-        status if status.is_success() => Ok(()),
-        // A job is run again once: an unanswered try was heard, or somebody was faster.
-        StatusCode::FORBIDDEN | StatusCode::CONFLICT => Ok(()),
-        _ => Err(answer.refusal(doing)),
+    let retry = jobs::RetryJob::builder()
+        .project(project)
+        .job(launcher)
+        .build();
+    let session = gitlab.api.repeatable();
+    match session.query(doing, &ignore(built(retry)?)).await? {
+        Ok(()) => Ok(()),
+        Err(refusal) => match refusal.status {
+            // A job is run again once: an unanswered try was heard, or somebody was faster.
+            StatusCode::FORBIDDEN | StatusCode::CONFLICT => Ok(()),
+            _ => Err(refusal.error(doing)),
+        },
     }
 }
 

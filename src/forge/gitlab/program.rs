@@ -6,7 +6,7 @@ use serde_json::Value;
 use url::Url;
 
 use super::GitLab;
-use super::api::Call;
+use super::endpoints::ServerVersion;
 use super::pipelines::is_below;
 use crate::cloud::Arch;
 use crate::error::{Error, Kind, Result};
@@ -89,8 +89,8 @@ impl GitLab {
         struct Version {
             version: String,
         }
-        let answer = self.api.call(Call::get("/version")).await.ok()?;
-        let version: Version = answer.read("asking for the server's version").ok()?;
+        let doing = "asking for the server's version";
+        let version: Version = self.api.get(doing, &ServerVersion).await.ok()?;
         let (major, minor) = numbers(&version.version)?.max(OLDEST);
         Some(format!("v{major}.{minor}.0"))
     }

@@ -4,12 +4,17 @@
 
 use std::time::Duration;
 
-use http::{Method, StatusCode};
+use ::gitlab::api::groups::runners::GroupRunners;
+use ::gitlab::api::projects::jobs::{JobScope, Jobs};
+use ::gitlab::api::projects::runners::ProjectRunners;
+use ::gitlab::api::runners::{self, RunnerAccessLevel, RunnerJobStatus, RunnerStatus, RunnerType};
+use ::gitlab::api::{Pagination, paged, users};
+use http::StatusCode;
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::de::IgnoredAny;
 
 use super::GitLab;
-use super::api::{Call, encoded};
+use super::api::{Refusal, built};
 use crate::error::{Error, Kind, Result};
 use crate::forge::{Enrolment, Forge, Question, Registration, Runner};
 use crate::http::maybe_done;
@@ -69,11 +74,18 @@ impl GitLab {
     /// The runner that has the name, among those that belong to the project or group itself: GitLab
     /// has no filter for it.
     pub(super) async fn namesake(&self, name: &str) -> Result<Option<Runner>> {
-        let own = |is_group: bool| {
-            let kind = if is_group { "group" } else { "project" };
-            format!("runners?type={kind}_type")
-        };
-        let records: Vec<Record> = self.list_at_home(LISTING, own).await?;
+        let path = self.spec.target.path();
+        let of_project = ProjectRunners::builder()
+            .project(path)
+            .type_(RunnerType::Project)
+            .build();
+        let of_group = GroupRunners::builder()
+            .group(path)
+            .type_(RunnerType::Group)
+            .build();
+        let records: Vec<Record> = self
+            .list_at_home(LISTING, &built(of_project)?, &built(of_group)?)
+            .await?;
         Ok(records
             .into_iter()
             .map(Runner::from)
@@ -86,9 +98,20 @@ impl GitLab {
         if question.reuse == Reuse::Never {
             return Ok(None);
         }
-        let tags = encoded(&question.labels.join(","));
-        let usable = |_| format!("runners?status=online&tag_list={tags}");
-        let mut records: Vec<Record> = self.list_at_home(LISTING, usable).await?;
+        let path = self.spec.target.path();
+        let of_project = ProjectRunners::builder()
+            .project(path)
+            .status(RunnerStatus::Online)
+            .tags(question.labels.iter().map(String::as_str))
+            .build();
+        let of_group = GroupRunners::builder()
+            .group(path)
+            .status(RunnerStatus::Online)
+            .tags(question.labels.iter().map(String::as_str))
+            .build();
+        let mut records: Vec<Record> = self
+            .list_at_home(LISTING, &built(of_project)?, &built(of_group)?)
+            .await?;
         records.retain(|record| !record.paused && record.online == Some(true));
         let found = match question.reuse {
             Reuse::Idle => self.idle(records).await?,
@@ -123,8 +146,12 @@ impl GitLab {
         }
         let doing = "looking for running jobs";
         if !self.home().await?.is_group {
-            let running = |_| "jobs?scope[]=running".to_owned();
-            let jobs: Vec<Job> = self.list_at_home(doing, running).await?;
+            let running = Jobs::builder()
+                .project(self.spec.target.path())
+                .scope(JobScope::Running)
+                .build();
+            let jobs: Option<Vec<Job>> = self.api.list(doing, &built(running)?).await?;
+            let jobs = jobs.unwrap_or_default();
             let busy = |record: &Record| {
                 jobs.iter()
                     .any(|job| job.runner.as_ref().is_some_and(|r| r.id == record.id))
@@ -132,8 +159,17 @@ impl GitLab {
             return Ok(unknown.into_iter().find(|record| !busy(record)));
         }
         for record in unknown {
-            let route = format!("/runners/{}/jobs?status=running&per_page=1", record.id);
-            let jobs: Vec<Value> = self.api.get(doing, &route).await?;
+            let running = runners::RunnerJobs::builder()
+                .runner(record.id)
+                .status(RunnerJobStatus::Running)
+                .build();
+            let one = paged(built(running)?, Pagination::Limit(1));
+            let jobs: Vec<IgnoredAny> = self
+                .api
+                .repeatable()
+                .query(doing, &one)
+                .await?
+                .map_err(|refusal| refusal.error(doing))?;
             if jobs.is_empty() {
                 return Ok(Some(record));
             }
@@ -142,13 +178,9 @@ impl GitLab {
     }
 
     pub(super) async fn runner(&self, id: u64) -> Result<Option<Runner>> {
-        let route = format!("/runners/{id}");
-        let answer = self.api.call(Call::get(&route)).await?;
-        if answer.status == StatusCode::NOT_FOUND {
-            return Ok(None);
-        }
-        let record: Record = answer.read("looking for the runner")?;
-        Ok(Some(record.into()))
+        let runner = built(runners::Runner::builder().runner(id).build())?;
+        let record: Option<Record> = self.api.find("looking for the runner", &runner).await?;
+        Ok(record.map(Runner::from))
     }
 }
 
@@ -160,10 +192,10 @@ pub(super) async fn register(gitlab: &GitLab, enrolment: &Enrolment<'_>) -> Resu
     let mut tries = 3;
     loop {
         tries -= 1;
-        match create(gitlab, enrolment).await {
-            Ok(answer) if answer.status.is_server_error() && tries > 0 => {}
-            Ok(answer) => {
-                let created: Created = answer.read(doing)?;
+        match create(gitlab, doing, enrolment).await {
+            Ok(Err(refusal)) if refusal.status.is_server_error() && tries > 0 => {}
+            Ok(Err(refusal)) => return Err(refusal.error(doing)),
+            Ok(Ok(created)) => {
                 return Ok(Registration {
                     runner_id: Some(created.id),
                     jit: None,
@@ -183,40 +215,34 @@ pub(super) async fn register(gitlab: &GitLab, enrolment: &Enrolment<'_>) -> Resu
 }
 
 /// <https://docs.gitlab.com/api/users/#create-a-runner-linked-to-a-user>
-async fn create(gitlab: &GitLab, enrolment: &Enrolment<'_>) -> Result<super::api::Answer> {
+async fn create(
+    gitlab: &GitLab,
+    doing: &str,
+    enrolment: &Enrolment<'_>,
+) -> Result<Result<Created, Refusal>> {
     let home = gitlab.home().await?;
-    let mut body = json!({
-        "description": enrolment.name,
-        "tag_list": enrolment.labels.join(","),
-        "locked": true,
-        "run_untagged": true,
-        "access_level": "not_protected",
-    });
-    let add = |body: &mut Value, more: Value| {
-        if let (Value::Object(body), Value::Object(more)) = (body, more) {
-            body.extend(more);
-        }
+    let labels = || enrolment.labels.iter().map(String::as_str);
+    let mut runner = users::CreateRunner::builder();
+    match home.is_group {
+        true => runner.group(home.id),
+        false => runner.project(home.id),
     };
-    let mut modern = body.clone();
-    add(
-        &mut modern,
-        match home.is_group {
-            true => json!({ "runner_type": "group_type", "group_id": home.id }),
-            false => json!({ "runner_type": "project_type", "project_id": home.id }),
-        },
-    );
-    let call = |route: &'static str, body: Value| Call {
-        body: Some(body),
-        repeatable: false,
-        ..Call::idempotent(Method::POST, route)
+    let runner = runner
+        .description(enrolment.name)
+        .tags(labels())
+        .locked(true)
+        .run_untagged(true)
+        .access_level(RunnerAccessLevel::NotProtected)
+        .build();
+    let outcome = gitlab.api.once().query(doing, &built(runner)?).await?;
+    let unknown = |refusal: &Refusal| {
+        matches!(
+            refusal.status,
+            StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED
+        )
     };
-    let answer = gitlab.api.call(call("/user/runners", modern)).await?;
-    let unknown = matches!(
-        answer.status,
-        StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED
-    );
-    if !unknown {
-        return Ok(answer);
+    if !outcome.as_ref().is_err_and(unknown) {
+        return Ok(outcome);
     }
     // Before GitLab 16, runners were registered with the token of their project or group.
     let Some(token) = &home.runners_token else {
@@ -228,6 +254,13 @@ async fn create(gitlab: &GitLab, enrolment: &Enrolment<'_>) -> Result<super::api
         .refused()
         .hint("the token's owner must be a Maintainer of the project, or an Owner of the group"));
     };
-    add(&mut body, json!({ "token": token.expose() }));
-    gitlab.api.call(call("/runners", body)).await
+    let runner = runners::CreateRunner::builder()
+        .token(token.expose())
+        .description(enrolment.name)
+        .tags(labels())
+        .locked(true)
+        .run_untagged(true)
+        .access_level(RunnerAccessLevel::NotProtected)
+        .build();
+    gitlab.api.once().query(doing, &built(runner)?).await
 }
