@@ -205,8 +205,8 @@ impl Api {
     /// how many there are, and the others are asked for side by side; of very long lists GitLab
     /// doesn't tell, and they are gone through.
     ///
-    /// The crate's `paged` asks for one page after the other, and takes the next one's address from
-    /// the answer, to which the access would then go along.
+    /// The crate's `paged` asks for one page after the other, and of some lists it takes the next one's
+    /// address from the answer: the access would go along to wherever that is.
     pub(super) async fn list<T, E>(&self, doing: &str, endpoint: &E) -> Result<Option<Vec<T>>>
     where
         T: DeserializeOwned + Send + 'static,
@@ -426,6 +426,22 @@ mod tests {
             assert!(error.is_refusal());
         }
         assert!(!refusal(502, "").error("asking").is_refusal());
+    }
+
+    #[test]
+    fn no_part_of_an_address_leads_out_of_it() {
+        let host = crate::host::Host::fixed([("HOME", "/nowhere")]);
+        let base = Url::parse("https://example.com/gitlab/api/v4/").unwrap();
+        let api = Api::new(Http::new(&host).unwrap(), base, Access::None);
+        let job = ::gitlab::api::projects::jobs::Job::builder()
+            .project("a/..\\..\\b?c#d")
+            .job(7)
+            .build();
+        let path = built(job).unwrap().endpoint();
+        assert_eq!(
+            api.repeatable().rest_endpoint(&path).unwrap().as_str(),
+            "https://example.com/gitlab/api/v4/projects/a%2F..%5C..%5Cb%3Fc%23d/jobs/7"
+        );
     }
 
     #[test]

@@ -63,3 +63,46 @@ impl Endpoint for ServerVersion {
         "version".into()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use ::gitlab::api::groups::runners::GroupRunners;
+    use ::gitlab::api::runners::RunnerStatus;
+    use url::Url;
+
+    use super::*;
+
+    fn address(endpoint: &impl Endpoint) -> String {
+        let mut url = Url::parse("https://example.com/").unwrap();
+        url = url.join(&endpoint.endpoint()).unwrap();
+        endpoint.parameters().add_to_url(&mut url);
+        format!("{} {url}", endpoint.method())
+    }
+
+    #[test]
+    fn a_page_keeps_its_list_s_filters() {
+        let list = GroupRunners::builder()
+            .group("a/b")
+            .status(RunnerStatus::Online)
+            .tags(["x", "y"].into_iter())
+            .build()
+            .unwrap();
+        let page = Page {
+            endpoint: &list,
+            number: 3,
+        };
+        assert_eq!(
+            address(&page),
+            "GET https://example.com/groups/a%2Fb/runners?status=online&tag_list=x%2Cy&per_page=100&page=3"
+        );
+    }
+
+    #[test]
+    fn a_cancellation_can_be_by_force() {
+        let cancel = CancelJob::builder().project("a/b").job(7).build().unwrap();
+        assert_eq!(
+            address(&CancelByForce(cancel)),
+            "POST https://example.com/projects/a%2Fb/jobs/7/cancel?force=true"
+        );
+    }
+}
