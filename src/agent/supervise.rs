@@ -243,7 +243,8 @@ impl Agent {
                     .job_started(job.name.as_deref().unwrap_or_default());
                 self.kept.change(|state| state.job = Some(job));
             }
-            Some(LogEvent::Ended { success }) => {
+            // An end may be told in several lines.
+            Some(LogEvent::Ended { success }) if watch.job_since.is_some() => {
                 watch.job_since = None;
                 watch.idle_since = Instant::now();
                 watch.jobs_done += 1;
@@ -262,7 +263,7 @@ impl Agent {
                 self.kept.change(|state| state.job = None);
             }
             Some(LogEvent::Refused) => watch.refusals += 1,
-            Some(LogEvent::Ready) | None => {}
+            Some(LogEvent::Ready | LogEvent::Ended { .. }) | None => {}
         }
         Ok(())
     }

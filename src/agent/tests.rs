@@ -49,7 +49,14 @@ impl Forge for Notes {
         None
     }
 
-    async fn rerun(&self, runner: &str, job: &JobRef, _: Duration) -> Result<Option<u64>> {
+    async fn rerun(
+        &self,
+        runner: &str,
+        job: &JobRef,
+        again: bool,
+        _: Duration,
+    ) -> Result<Option<u64>> {
+        assert!(!again, "nothing was begun before");
         let job = job.name.clone().unwrap_or_default();
         self.asked
             .lock()

@@ -221,8 +221,15 @@ pub trait Forge: Send + Sync {
 
     /// Cancels the run of an interrupted job, if it still runs, waits for its end, and has it run
     /// again. `runner` is the name of the runner that had the job. Says which run it was; `None`
-    /// when there was none to run again.
-    async fn rerun(&self, runner: &str, job: &JobRef, patience: Duration) -> Result<Option<u64>>;
+    /// when there was none to run again, or when somebody has cancelled it. `again`: an earlier try
+    /// may have cancelled it itself.
+    async fn rerun(
+        &self,
+        runner: &str,
+        job: &JobRef,
+        again: bool,
+        patience: Duration,
+    ) -> Result<Option<u64>>;
 
     /// How the downloaded program is configured and started.
     fn start(

@@ -169,7 +169,7 @@ impl Forge for Fake {
         None
     }
 
-    async fn rerun(&self, _: &str, _: &JobRef, _: Duration) -> Result<Option<u64>> {
+    async fn rerun(&self, _: &str, _: &JobRef, _: bool, _: Duration) -> Result<Option<u64>> {
         Ok(None)
     }
 

@@ -372,7 +372,13 @@ impl Forge for GitHub {
         None
     }
 
-    async fn rerun(&self, runner: &str, job: &JobRef, patience: Duration) -> Result<Option<u64>> {
+    async fn rerun(
+        &self,
+        runner: &str,
+        job: &JobRef,
+        _: bool,
+        patience: Duration,
+    ) -> Result<Option<u64>> {
         runs::rerun(self, runner, job, patience).await
     }
 

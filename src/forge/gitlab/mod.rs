@@ -135,8 +135,10 @@ impl GitLab {
         match self.api.unsigned().query(doing, &ignore(&runner)).await? {
             Ok(()) => Ok(()),
             Err(refusal) => match refusal.status {
-                // A token that isn't known is that of a runner that is gone.
-                StatusCode::FORBIDDEN | StatusCode::NOT_FOUND => Ok(()),
+                // A token that isn't known is that of a runner that is gone; a proxy's refusal says
+                // nothing of it.
+                StatusCode::FORBIDDEN if refusal.says("403 Forbidden") => Ok(()),
+                StatusCode::NOT_FOUND if refusal.says("404 ") => Ok(()),
                 _ => Err(refusal.error(doing)),
             },
         }
@@ -157,7 +159,10 @@ impl GitLab {
             Err(refusal) if refusal.status == StatusCode::UNAUTHORIZED => {
                 return Err(refusal.error(doing));
             }
-            Err(_) => Vec::new(),
+            Err(refusal) => {
+                tracing::debug!("{}", refusal.error(doing).chain());
+                Vec::new()
+            }
         };
         // An OAuth token, or an old server.
         let Ok(token) = serde_json::from_slice::<Token>(&answer) else {
@@ -237,8 +242,14 @@ impl Forge for GitLab {
         Some(self.remove_by_token(token).await)
     }
 
-    async fn rerun(&self, _: &str, job: &JobRef, patience: Duration) -> Result<Option<u64>> {
-        pipelines::rerun(self, job, patience).await
+    async fn rerun(
+        &self,
+        _: &str,
+        job: &JobRef,
+        again: bool,
+        patience: Duration,
+    ) -> Result<Option<u64>> {
+        pipelines::rerun(self, job, again, patience).await
     }
 
     fn start(

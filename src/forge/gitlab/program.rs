@@ -247,6 +247,10 @@ pub(super) fn read_log(line: &str, spec: &ForgeSpec) -> Option<LogEvent> {
             success: msg.starts_with("Job succeeded"),
         });
     }
+    // Also of a job that was cancelled before it began, which has no duration.
+    if msg == "Failed to process build" {
+        return Some(LogEvent::Ended { success: false });
+    }
     if msg.starts_with("Starting runner for") {
         return Some(LogEvent::Ready);
     }
@@ -337,6 +341,10 @@ mod tests {
             (
                 r#"{"level":"info","msg":"This runner has not received a job in 300 seconds, so now exiting"}"#,
                 Some(LogEvent::Idle),
+            ),
+            (
+                r#"{"error":"canceled","level":"error","msg":"Failed to process build"}"#,
+                Some(LogEvent::Ended { success: false }),
             ),
             (r#"{"level":"info","msg":"Runtime platform"}"#, None),
             ("Starting runner for", None),
