@@ -192,7 +192,11 @@ fn below_root(server: Url, path: &str, by_ssh: bool, host: &Host) -> Place {
         };
     };
     let root = format!("{}/", own.path().trim_matches('/'));
-    let path = path.strip_prefix(&root).unwrap_or(path).to_owned();
+    let path = match by_ssh {
+        true => path,
+        false => path.strip_prefix(&root).unwrap_or(path),
+    };
+    let path = path.to_owned();
     Place { server: own, path }
 }
 
