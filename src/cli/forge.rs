@@ -323,3 +323,22 @@ fn access(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_an_address_of_the_web_has_the_server_s_root() {
+        let host = Host::fixed([("CI_SERVER_URL", "https://example.com/git")]);
+        for (text, path) in [
+            ("https://example.com/git/group/project.git", "group/project"),
+            ("git@example.com:git/project.git", "git/project"),
+            ("ssh://git@example.com:2222/git/project.git", "git/project"),
+        ] {
+            let place = parse_place(text, &host, None).ok().unwrap();
+            assert_eq!(place.path, path, "{text}");
+            assert_eq!(place.server.as_str(), "https://example.com/git", "{text}");
+        }
+    }
+}

@@ -42,8 +42,10 @@ pub struct Findings {
     pub namesake: Option<Runner>,
     /// A runner that makes a new one unnecessary.
     pub reusable: Option<Runner>,
-    /// Where the runner program comes from, by architecture.
+    /// Where the runner program comes from, by architecture; none where no runner is to be made.
     pub programs: Programs,
+    /// Whether the access could have interrupted jobs run again, as far as is known.
+    pub can_rerun: bool,
 }
 
 /// The runner program's downloads.

@@ -146,6 +146,23 @@ async fn without_retries_the_token_stays_at_home() {
 }
 
 #[tokio::test]
+async fn a_token_that_can_t_run_jobs_again_stays_at_home() {
+    let mut world = World::gitlab().await;
+    let scopes = ["create_runner", "manage_runner", "read_api"];
+    let token = world.sandbox.gitlab().token_with(&scopes);
+    world.set("REPO_TOKEN", Some(&token));
+    let (pipeline, id) = at_work(&world, &[]).await;
+    let root = world.sandbox.folder().join("instances").join(&id);
+    let config = root.join("root/etc/runner-launch/agent.json");
+    let config = std::fs::read_to_string(config).unwrap();
+    assert!(!config.contains(&token));
+    world.sandbox.ec2().press_power_button(&id);
+    world.until_clean().await;
+    assert_eq!(attempts(&world, pipeline), 1, "{}", world.report());
+    world.finish().await;
+}
+
+#[tokio::test]
 async fn jobs_get_their_containers_and_no_credentials() {
     let world = World::gitlab().await;
     let done = world

@@ -317,6 +317,7 @@ impl Forge for GitHub {
             reusable: reusable.cloned(),
             namesake: runners.iter().find(|r| r.name == question.name).cloned(),
             programs,
+            can_rerun: true,
         })
     }
 
