@@ -40,6 +40,10 @@ use supervise::Why;
 const DEAD_MAN: &str = "runner-launch-deadline.timer";
 /// How long the runner program may take to end when asked; it reports its job's end meanwhile.
 const GRACE: Duration = Duration::from_secs(20);
+/// The same on somebody's own machine, where nobody else removes a job's containers: their client
+/// waits ten seconds for each to stop.
+/// <https://docs.docker.com/reference/cli/docker/container/stop/>
+const LASTING_GRACE: Duration = Duration::from_secs(30);
 /// How long an interrupted run may take to end after its cancellation. A spot notice leaves two
 /// minutes, and the service manager three.
 const PATIENCE: Duration = Duration::from_secs(75);
@@ -137,9 +141,13 @@ impl Agent {
         if let Some(why) = why {
             tracing::info!("ending: {why}");
         }
-        let end = async {
+        let grace = match self.config.place {
+            Place::Local { .. } => LASTING_GRACE,
+            Place::Instance { .. } => GRACE,
+        };
+        let end = async move {
             if let Some(mut process) = process {
-                process.end(GRACE).await;
+                process.end(grace).await;
             }
         };
         // The run brings its launching job along, which may use this runner's name: a record that
@@ -172,7 +180,10 @@ impl Agent {
         };
         let job = known.name.as_deref().unwrap_or_default();
         if !self.config.retry {
-            tracing::warn!("the job {job} was interrupted and is not run again (--no-retry)");
+            tracing::warn!(
+                "the job {job} was interrupted and is not run again (--no-retry, or an access that \
+                 can't)"
+            );
             return;
         }
         let note = std::fs::read_to_string(&self.layout.note).unwrap_or_default();

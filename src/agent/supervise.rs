@@ -101,10 +101,13 @@ impl Agent {
         };
         let lasting = matches!(self.config.place, Place::Local { .. });
         let has_docker = machine::has_docker(&self.host, !lasting).await;
+        let gpu = machine::has_gpu(&self.host);
         let surroundings = Surroundings {
             idle_timeout: self.config.idle_timeout(),
-            docker: has_docker.then_some(&self.config.docker),
-            gpu: machine::has_gpu(&self.host),
+            docker: &self.config.docker,
+            has_docker,
+            gpu,
+            gpu_in_containers: gpu && has_docker && machine::gives_gpus(&self.host).await,
             lasting,
         };
         let start = self

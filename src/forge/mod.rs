@@ -141,10 +141,14 @@ pub struct JobRef {
 pub struct Surroundings<'a> {
     /// How long it waits for a job; `None`: for ever.
     pub idle_timeout: Option<Duration>,
-    /// How jobs run in containers; `None` where there is no Docker for them.
-    pub docker: Option<&'a Docker>,
+    /// How jobs run in containers, where they can.
+    pub docker: &'a Docker,
+    /// Whether there is a Docker for them.
+    pub has_docker: bool,
     /// Whether there is an NVIDIA GPU.
     pub gpu: bool,
+    /// Whether Docker can give it to containers.
+    pub gpu_in_containers: bool,
     /// Whether the machine outlives the runner, so that nothing may be left on it.
     pub lasting: bool,
 }
