@@ -216,6 +216,20 @@ async fn a_single_runner_ends_with_its_program_after_one_job() {
 }
 
 #[tokio::test]
+async fn an_end_that_is_told_twice_is_one() {
+    let (outcome, asked, _) = life(
+        "echo ready; echo ended; echo started; echo ended; echo ended; sleep 1; exit 3",
+        Some(300),
+        false,
+        0,
+    )
+    .await;
+    // Neither counts as work under way.
+    assert!(outcome.unwrap_err().chain().contains("exit status: 3"));
+    assert_eq!(asked, ["unregister 3"]);
+}
+
+#[tokio::test]
 async fn a_program_that_crashes_in_a_job_has_it_run_again() {
     let (outcome, asked, _) = life("echo ready; echo started; exit 9", Some(300), true, 0).await;
     let error = outcome.unwrap_err();

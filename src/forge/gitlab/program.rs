@@ -262,8 +262,8 @@ pub(super) fn read_log(line: &str, spec: &ForgeSpec) -> Option<LogEvent> {
             success: msg.starts_with("Job succeeded"),
         });
     }
-    // Also of a job that was cancelled before it began, which has no duration.
-    if msg == "Failed to process build" {
+    // A job that was cancelled before it began has no line with a duration: these follow at least.
+    if msg == "Failed to process build" || msg.starts_with("This runner has processed its build") {
         return Some(LogEvent::Ended { success: false });
     }
     if msg.starts_with("Starting runner for") {
@@ -359,6 +359,10 @@ mod tests {
             ),
             (
                 r#"{"error":"canceled","level":"error","msg":"Failed to process build"}"#,
+                Some(LogEvent::Ended { success: false }),
+            ),
+            (
+                r#"{"level":"info","msg":"This runner has processed its build limit, so now exiting"}"#,
                 Some(LogEvent::Ended { success: false }),
             ),
             (r#"{"level":"info","msg":"Runtime platform"}"#, None),
