@@ -104,9 +104,7 @@ impl Layout {
             Error::other(format!("writing the job hook {}", self.hook.display())).caused_by(error)
         })
     }
-}
 
-impl Layout {
     /// Writes a file into the program's folder that only the program's user can read.
     pub(super) fn write_private(&self, name: &str, content: &Secret) -> Result<()> {
         let file = self.program.join(name);

@@ -13,6 +13,12 @@ use crate::host::Host;
 const CONTAINER_MARKS: [&str; 2] = ["/.dockerenv", "/run/.containerenv"];
 /// Where the driver of an NVIDIA GPU shows itself.
 const GPU_MARKS: [&str; 2] = ["/dev/nvidiactl", "/proc/driver/nvidia/version"];
+/// The programs with which NVIDIA's toolkit gives a GPU to containers.
+const GPU_TOOLS: [&str; 3] = [
+    "nvidia-container-runtime-hook",
+    "nvidia-container-runtime",
+    "nvidia-container-cli",
+];
 
 /// Whether jobs can have containers of their own. A daemon that is just starting, on a machine that
 /// has just started, is waited for.
@@ -35,20 +41,43 @@ pub(super) async fn has_docker(host: &Host, starting: bool) -> bool {
 
 /// Whether the daemon answers; `None` where there is no client to ask it.
 async fn docker_answers(host: &Host) -> Option<bool> {
+    let answer = ask_docker(host, &["version", "--format", "{{.Server.Version}}"]).await;
+    Some(answer.ok()?.is_some())
+}
+
+/// What the client prints; `None` where it fails.
+async fn ask_docker(host: &Host, args: &[&str]) -> std::io::Result<Option<String>> {
     let mut command = Command::new("docker");
     command
-        .args(["version", "--format", "{{.Server.Version}}"])
+        .args(args)
         .env_clear()
         .envs(harmless_vars(host))
         .stdin(Stdio::null())
-        .stdout(Stdio::null())
+        .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .kill_on_drop(true);
-    let mut child = command.spawn().ok()?;
-    match timeout(Duration::from_secs(10), child.wait()).await {
-        Ok(Ok(status)) => Some(status.success()),
-        Ok(Err(_)) | Err(_) => Some(false),
+    let child = command.spawn()?;
+    Ok(
+        match timeout(Duration::from_secs(10), child.wait_with_output()).await {
+            Ok(Ok(output)) if output.status.success() => {
+                Some(String::from_utf8_lossy(&output.stdout).into_owned())
+            }
+            _ => None,
+        },
+    )
+}
+
+/// Whether Docker can give a GPU to containers, for which it needs NVIDIA's toolkit.
+/// <https://docs.nvidia.com/datacenter/cloud-native/container-toolkit/latest/install-guide.html>
+pub(super) async fn gives_gpus(host: &Host) -> bool {
+    let path = host.env("PATH").unwrap_or_default();
+    let is_installed = std::env::split_paths(path)
+        .any(|folder| GPU_TOOLS.iter().any(|tool| folder.join(tool).is_file()));
+    if is_installed {
+        return true;
     }
+    let runtimes = ask_docker(host, &["info", "--format", "{{json .Runtimes}}"]).await;
+    matches!(runtimes, Ok(Some(runtimes)) if runtimes.contains("\"nvidia\""))
 }
 
 /// Whether there is an NVIDIA GPU with its driver.
@@ -70,6 +99,12 @@ mod tests {
         std::fs::create_dir(root.path().join("dev")).unwrap();
         std::fs::write(root.path().join("dev/nvidiactl"), "").unwrap();
         assert!(has_gpu(&host));
+        let bin = root.path().join("bin");
+        let equipped = Host::fixed([("PATH", bin.display().to_string())]);
+        assert!(!gives_gpus(&equipped).await);
+        std::fs::create_dir(&bin).unwrap();
+        std::fs::write(bin.join("nvidia-container-cli"), "").unwrap();
+        assert!(gives_gpus(&equipped).await);
         std::fs::write(root.path().join(".dockerenv"), "").unwrap();
         assert!(!has_docker(&host, true).await);
     }

@@ -40,6 +40,10 @@ use supervise::Why;
 const DEAD_MAN: &str = "runner-launch-deadline.timer";
 /// How long the runner program may take to end when asked; it reports its job's end meanwhile.
 const GRACE: Duration = Duration::from_secs(20);
+/// The same on somebody's own machine, where nobody else removes a job's containers: their client
+/// waits ten seconds for each to stop.
+/// <https://docs.docker.com/reference/cli/docker/container/stop/>
+const LASTING_GRACE: Duration = Duration::from_secs(30);
 /// How long an interrupted run may take to end after its cancellation. A spot notice leaves two
 /// minutes, and the service manager three.
 const PATIENCE: Duration = Duration::from_secs(75);
@@ -131,32 +135,55 @@ impl Agent {
         self.finish(None, None).await;
     }
 
-    /// Ends the program; meanwhile has the interrupted job's run cancelled and run again; then
-    /// removes the record. Nothing in here stops the rest when it fails.
+    /// Ends the program, has the interrupted job's run cancelled and run again, and removes the
+    /// record. Nothing in here stops the rest when it fails.
     async fn finish(&mut self, why: Option<&Why>, process: Option<Process>) {
         if let Some(why) = why {
             tracing::info!("ending: {why}");
         }
-        let end = async {
+        let grace = match self.config.place {
+            Place::Local { .. } => LASTING_GRACE,
+            Place::Instance { .. } => GRACE,
+        };
+        let end = async move {
             if let Some(mut process) = process {
-                process.end(GRACE).await;
+                process.end(grace).await;
             }
         };
-        tokio::join!(end, self.rerun_interrupted());
-        self.remove_record().await;
+        // The run brings its launching job along, which may use this runner's name: a record that
+        // is ours to remove goes first. One that the forge keeps for as long as it sees a job goes
+        // last, and there the run is cancelled while the program still ends.
+        let finished = if self.config.registration.own.is_some() {
+            end.await;
+            let finished = self.remove_record().await;
+            self.rerun_interrupted().await;
+            finished
+        } else {
+            tokio::join!(end, self.rerun_interrupted());
+            self.remove_record().await
+        };
+        // What isn't finished is tried once more when the machine is given back.
+        self.kept.change(|state| {
+            state.job = None;
+            state.rerunning = false;
+            state.finished = finished;
+        });
         match why {
             Some(why) => self.reporter.terminated(&why.to_string()),
             None => self.reporter.terminated("it could not be started"),
         }
     }
 
-    async fn rerun_interrupted(&self) {
-        let Some(known) = &self.kept.get().job else {
+    async fn rerun_interrupted(&mut self) {
+        let Some(known) = self.kept.get().job.clone() else {
             return;
         };
         let job = known.name.as_deref().unwrap_or_default();
         if !self.config.retry {
-            tracing::warn!("the job {job} was interrupted and is not run again (--no-retry)");
+            tracing::warn!(
+                "the job {job} was interrupted and is not run again (--no-retry, or an access that \
+                 can't)"
+            );
             return;
         }
         let note = std::fs::read_to_string(&self.layout.note).unwrap_or_default();
@@ -166,7 +193,11 @@ impl Agent {
             repository: noted.repository.or_else(|| known.repository.clone()),
             run_id: noted.run_id.or(known.run_id),
         };
-        let rerun = self.forge.rerun(&self.config.name, &reference, PATIENCE);
+        let again = self.kept.get().rerunning;
+        self.kept.change(|state| state.rerunning = true);
+        let rerun = self
+            .forge
+            .rerun(&self.config.name, &reference, again, PATIENCE);
         // Twice the patience: its own bound is about the wait for the run, not about the network.
         match timeout(PATIENCE * 2, rerun).await {
             Ok(Ok(Some(run))) => tracing::info!("the interrupted job's run {run} is run again"),
@@ -183,8 +214,11 @@ impl Agent {
     /// Removes the record: as the runner itself, where that is possible; else by the id it was
     /// registered under, for a later runner may have the name.
     async fn unregister(&mut self) -> Result<Unregistered> {
-        if let Some(resigned) = self.forge.resign(&self.config.registration).await {
-            return resigned.map(|()| Unregistered::Done);
+        match self.forge.resign(&self.config.registration).await {
+            Some(Ok(())) => return Ok(Unregistered::Done),
+            Some(Err(error)) if self.config.forge.access.is_none() => return Err(error),
+            Some(Err(error)) => tracing::debug!("{}", error.chain()),
+            None => {}
         }
         if self.config.forge.access.is_none() {
             return Ok(Unregistered::Done);
@@ -203,29 +237,25 @@ impl Agent {
         }
     }
 
-    async fn remove_record(&mut self) {
+    /// Says whether the record is gone.
+    async fn remove_record(&mut self) -> bool {
         let started = Instant::now();
-        let finished = loop {
+        loop {
             match self.unregister().await {
-                Ok(Unregistered::Done) => break true,
+                Ok(Unregistered::Done) => return true,
                 Ok(Unregistered::Busy) if started.elapsed() < BUSY => {
                     sleep(Duration::from_secs(1)).await
                 }
                 Ok(Unregistered::Busy) => {
                     tracing::warn!("the forge still sees a job on this runner; its record stays");
-                    break false;
+                    return false;
                 }
                 Err(error) => {
                     tracing::warn!("{}", error.chain());
-                    break false;
+                    return false;
                 }
             }
-        };
-        // What isn't finished is tried once more when the machine is given back.
-        self.kept.change(|state| {
-            state.job = None;
-            state.finished = finished;
-        });
+        }
     }
 }
 

@@ -14,6 +14,9 @@ pub(super) struct State {
     pub(super) runner_id: Option<u64>,
     /// The job under way.
     pub(super) job: Option<JobRef>,
+    /// Whether we have begun to have that job run again, so that its run may be cancelled by us.
+    #[serde(default)]
+    pub(super) rerunning: bool,
     /// Whether the record is gone and nothing is left to do but to give the machine back.
     pub(super) finished: bool,
 }

@@ -101,10 +101,13 @@ impl Agent {
         };
         let lasting = matches!(self.config.place, Place::Local { .. });
         let has_docker = machine::has_docker(&self.host, !lasting).await;
+        let gpu = machine::has_gpu(&self.host);
         let surroundings = Surroundings {
             idle_timeout: self.config.idle_timeout(),
-            docker: has_docker.then_some(&self.config.docker),
-            gpu: machine::has_gpu(&self.host),
+            docker: &self.config.docker,
+            has_docker,
+            gpu,
+            gpu_in_containers: gpu && has_docker && machine::gives_gpus(&self.host).await,
             lasting,
         };
         let start = self
@@ -243,7 +246,8 @@ impl Agent {
                     .job_started(job.name.as_deref().unwrap_or_default());
                 self.kept.change(|state| state.job = Some(job));
             }
-            Some(LogEvent::Ended { success }) => {
+            // An end may be told in several lines.
+            Some(LogEvent::Ended { success }) if watch.job_since.is_some() => {
                 watch.job_since = None;
                 watch.idle_since = Instant::now();
                 watch.jobs_done += 1;
@@ -262,7 +266,7 @@ impl Agent {
                 self.kept.change(|state| state.job = None);
             }
             Some(LogEvent::Refused) => watch.refusals += 1,
-            Some(LogEvent::Ready) | None => {}
+            Some(LogEvent::Ready | LogEvent::Ended { .. }) | None => {}
         }
         Ok(())
     }

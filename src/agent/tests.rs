@@ -49,7 +49,14 @@ impl Forge for Notes {
         None
     }
 
-    async fn rerun(&self, runner: &str, job: &JobRef, _: Duration) -> Result<Option<u64>> {
+    async fn rerun(
+        &self,
+        runner: &str,
+        job: &JobRef,
+        again: bool,
+        _: Duration,
+    ) -> Result<Option<u64>> {
+        assert!(!again, "nothing was begun before");
         let job = job.name.clone().unwrap_or_default();
         self.asked
             .lock()
@@ -205,6 +212,20 @@ async fn a_single_runner_ends_with_its_program_after_one_job() {
     let (outcome, asked, _) =
         life("echo ready; echo started; echo ended", Some(300), true, 0).await;
     outcome.unwrap();
+    assert_eq!(asked, ["unregister 3"]);
+}
+
+#[tokio::test]
+async fn an_end_that_is_told_twice_is_one() {
+    let (outcome, asked, _) = life(
+        "echo ready; echo ended; echo started; echo ended; echo ended; sleep 1; exit 3",
+        Some(300),
+        false,
+        0,
+    )
+    .await;
+    // Neither counts as work under way.
+    assert!(outcome.unwrap_err().chain().contains("exit status: 3"));
     assert_eq!(asked, ["unregister 3"]);
 }
 

@@ -192,7 +192,11 @@ fn below_root(server: Url, path: &str, by_ssh: bool, host: &Host) -> Place {
         };
     };
     let root = format!("{}/", own.path().trim_matches('/'));
-    let path = path.strip_prefix(&root).unwrap_or(path).to_owned();
+    let path = match by_ssh {
+        true => path,
+        false => path.strip_prefix(&root).unwrap_or(path),
+    };
+    let path = path.to_owned();
     Place { server: own, path }
 }
 
@@ -316,6 +320,25 @@ fn access(
                 );
             }
             token.map(|token| Access::Token(Secret::new(token)))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_an_address_of_the_web_has_the_server_s_root() {
+        let host = Host::fixed([("CI_SERVER_URL", "https://example.com/git")]);
+        for (text, path) in [
+            ("https://example.com/git/group/project.git", "group/project"),
+            ("git@example.com:git/project.git", "git/project"),
+            ("ssh://git@example.com:2222/git/project.git", "git/project"),
+        ] {
+            let place = parse_place(text, &host, None).ok().unwrap();
+            assert_eq!(place.path, path, "{text}");
+            assert_eq!(place.server.as_str(), "https://example.com/git", "{text}");
         }
     }
 }

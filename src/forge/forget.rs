@@ -21,7 +21,8 @@ pub enum Forgotten {
     Busy,
 }
 
-/// Removes a runner's record, by id where known, else by name. A record that isn't there is looked
+/// Removes a runner's record, by id where known, else all of that name: an unanswered registration
+/// that was repeated may have made more than one. A record that isn't there is looked
 /// for `looks` times before it counts as absent; one that the forge calls busy is tried again for as
 /// long as `patience` says.
 pub async fn forget(
@@ -33,17 +34,25 @@ pub async fn forget(
 ) -> Result<Forgotten> {
     let started = Instant::now();
     let mut looks = looks;
+    let mut removed = Vec::new();
     loop {
         let found = match id {
             Some(id) => Some(id),
             None => forge.find(None, name).await?.map(|runner| runner.id),
         };
         match found {
-            Some(id) => match forge.unregister(id).await? {
-                Unregistered::Done => return Ok(Forgotten::Removed),
+            // A list may lag behind.
+            Some(found) if removed.contains(&found) => return Ok(Forgotten::Removed),
+            Some(found) => match forge.unregister(found).await? {
+                Unregistered::Done if id.is_some() => return Ok(Forgotten::Removed),
+                Unregistered::Done => {
+                    removed.push(found);
+                    continue;
+                }
                 Unregistered::Busy if started.elapsed() > patience => return Ok(Forgotten::Busy),
                 Unregistered::Busy => {}
             },
+            None if !removed.is_empty() => return Ok(Forgotten::Removed),
             None => {
                 looks = looks.saturating_sub(1);
                 if looks == 0 {

@@ -42,8 +42,10 @@ pub struct Findings {
     pub namesake: Option<Runner>,
     /// A runner that makes a new one unnecessary.
     pub reusable: Option<Runner>,
-    /// Where the runner program comes from, by architecture.
+    /// Where the runner program comes from, by architecture; none where no runner is to be made.
     pub programs: Programs,
+    /// Whether the access could have interrupted jobs run again, as far as is known.
+    pub can_rerun: bool,
 }
 
 /// The runner program's downloads.
@@ -139,10 +141,14 @@ pub struct JobRef {
 pub struct Surroundings<'a> {
     /// How long it waits for a job; `None`: for ever.
     pub idle_timeout: Option<Duration>,
-    /// How jobs run in containers; `None` where there is no Docker for them.
-    pub docker: Option<&'a Docker>,
+    /// How jobs run in containers, where they can.
+    pub docker: &'a Docker,
+    /// Whether there is a Docker for them.
+    pub has_docker: bool,
     /// Whether there is an NVIDIA GPU.
     pub gpu: bool,
+    /// Whether Docker can give it to containers.
+    pub gpu_in_containers: bool,
     /// Whether the machine outlives the runner, so that nothing may be left on it.
     pub lasting: bool,
 }
@@ -221,8 +227,15 @@ pub trait Forge: Send + Sync {
 
     /// Cancels the run of an interrupted job, if it still runs, waits for its end, and has it run
     /// again. `runner` is the name of the runner that had the job. Says which run it was; `None`
-    /// when there was none to run again.
-    async fn rerun(&self, runner: &str, job: &JobRef, patience: Duration) -> Result<Option<u64>>;
+    /// when there was none to run again, or when somebody has cancelled it. `again`: an earlier try
+    /// may have cancelled it itself.
+    async fn rerun(
+        &self,
+        runner: &str,
+        job: &JobRef,
+        again: bool,
+        patience: Duration,
+    ) -> Result<Option<u64>>;
 
     /// How the downloaded program is configured and started.
     fn start(

@@ -5,6 +5,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::FutureExt;
 
@@ -13,7 +14,7 @@ use crate::agent::{Agent, AgentConfig, Place};
 use crate::cli::Launch;
 use crate::cloud::Arch;
 use crate::error::{Error, Result};
-use crate::forge::{Enrolment, Forge, Question, Unregistered};
+use crate::forge::{Enrolment, Forge, Question, forget};
 use crate::host::Host;
 use crate::http::Http;
 use crate::pipeline::Pipeline;
@@ -111,13 +112,7 @@ async fn run(
 }
 
 async fn remove_record(forge: &dyn Forge, name: &str) {
-    let removed = async {
-        match forge.find(None, name).await? {
-            Some(runner) => forge.unregister(runner.id).await,
-            None => Ok(Unregistered::Done),
-        }
-    };
-    if let Err(error) = removed.await {
+    if let Err(error) = forget(forge, None, name, 1, Duration::ZERO).await {
         tracing::warn!("{}", error.chain());
     }
 }

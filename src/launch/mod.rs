@@ -305,10 +305,11 @@ fn agent_config(
     place: Place,
 ) -> AgentConfig {
     let mut forge = spec.forge.clone();
+    let retry = spec.retry && findings.can_rerun;
     // A runner that removes itself, or that takes its one job however long that takes so that its
     // record goes with the job, has nothing to ask of the forge when nothing is to be retried.
     let one_job = spec.single && spec.idle_timeout.is_none() && registration.jit.is_some();
-    if !spec.retry && (one_job || registration.own.is_some()) {
+    if !retry && (one_job || registration.own.is_some()) {
         forge.access = Access::None;
     }
     AgentConfig {
@@ -317,7 +318,7 @@ fn agent_config(
         idle_seconds: spec.idle_timeout.map(|timeout| timeout.as_secs()),
         single: spec.single,
         pinned: spec.runner_version.is_some(),
-        retry: spec.retry,
+        retry,
         forge,
         registration: registration.clone(),
         programs: findings.programs,

@@ -16,6 +16,7 @@ use crate::spec::ForgeSpec;
 /// Where the fakes panic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum At {
+    Register,
     Create,
     Inspect,
     Find,
@@ -136,11 +137,19 @@ impl Forge for Fake {
             namesake: None,
             reusable: None,
             programs: Arch::ALL.map(|arch| (arch, program.clone())).into(),
+            can_rerun: true,
         })
     }
 
     async fn register(&self, _: &Enrolment<'_>) -> Result<Registration> {
-        self.records.lock().unwrap().push(7);
+        let mut records = self.records.lock().unwrap();
+        records.push(7);
+        if self.at == At::Register {
+            // An unanswered try and another, of which nobody knows any more.
+            records.push(8);
+            drop(records);
+            panic!("as wanted");
+        }
         Ok(Registration {
             runner_id: Some(7),
             jit: Some(Secret::new("configuration")),
@@ -169,7 +178,7 @@ impl Forge for Fake {
         None
     }
 
-    async fn rerun(&self, _: &str, _: &JobRef, _: Duration) -> Result<Option<u64>> {
+    async fn rerun(&self, _: &str, _: &JobRef, _: bool, _: Duration) -> Result<Option<u64>> {
         Ok(None)
     }
 
@@ -233,7 +242,7 @@ fn spec() -> LaunchSpec {
 
 #[tokio::test(start_paused = true)]
 async fn a_panic_of_our_own_leaves_nothing_behind() {
-    for at in [At::Create, At::Inspect, At::Find] {
+    for at in [At::Register, At::Create, At::Inspect, At::Find] {
         let fake = Fake {
             at,
             instances: Arc::default(),

@@ -74,11 +74,14 @@ impl Printer {
 
 /// A text of which no line can be taken for a workflow command of GitHub's or a section of GitLab's.
 fn harmless(text: &str) -> String {
-    let line = |line: &str| match line.trim_start().starts_with("::") || line.contains("##[") {
-        true => format!(" {}", line.replace("::", ": :").replace("##[", "## [")),
-        false => line
+    let line = |line: &str| {
+        let line = line
             .replace("section_start:", "section_start :")
-            .replace("section_end:", "section_end :"),
+            .replace("section_end:", "section_end :");
+        match line.trim_start().starts_with("::") || line.contains("##[") {
+            true => format!(" {}", line.replace("::", ": :").replace("##[", "## [")),
+            false => line,
+        }
     };
     text.split('\n').map(line).collect::<Vec<_>>().join("\n")
 }
@@ -159,6 +162,11 @@ mod tests {
         assert!(!text.contains("::") && !text.contains("##["), "{text}");
         let text = harmless("\x1b[0Ksection_end:1:runner_launch\r\x1b[0K");
         assert!(!text.contains("section_end:"), "{text}");
+        let text = harmless("::group::\x1b[0Ksection_start:1:a\r\x1b[0K");
+        assert!(
+            !text.contains("::") && !text.contains("section_start:"),
+            "{text}"
+        );
         assert_eq!(harmless("plain :: text\n"), "plain :: text\n");
     }
 }

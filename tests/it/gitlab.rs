@@ -219,7 +219,12 @@ async fn an_older_server_s_running_jobs_tell_who_is_idle() {
     let asked = "gitlab:GET /projects/:id/jobs";
     assert!(world.host_calls().iter().any(|call| call == asked));
     let repo = format!("{}/octo", gitlab.url());
-    gitlab.add_runner("octo", "group's", &["gpu"], true, false);
+    gitlab.add_runner("octo", "group's", &["gpu", "big"], true, false);
+    // It may be at work for another project of the group.
+    let done = world
+        .launch(&["--labels=gpu,big", "--reuse-idle", "--dry-run"])
+        .await;
+    assert!(done.stdout.contains("Would launch"), "{}", done.stdout);
     let done = world
         .launch(&["--labels=gpu", "--reuse-idle", "--repo", &repo])
         .await;
@@ -351,6 +356,34 @@ async fn rate_limits_are_waited_for() {
         .count();
     assert!(refused >= 2, "{}", world.report());
     world.finish().await;
+}
+
+#[tokio::test]
+async fn an_unanswered_registration_leaves_one_record() {
+    let world = World::gitlab().await;
+    let call = "host:gitlab:POST /user/runners";
+    world.sandbox.fault(call, Some(1), FaultKind::CutAfter);
+    let done = world.launch(&["--idle-timeout=1"]).await;
+    assert_eq!(done.code, 0, "{}", world.report());
+    let listed = "gitlab:GET /projects/:id/runners";
+    let calls = world.host_calls();
+    // At the start, after the unanswered try, and after the answer, for what came in between.
+    let looks = calls.iter().filter(|call| *call == listed).count();
+    assert_eq!(looks, 3, "{calls:?}");
+    world.until_clean().await;
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn a_reuse_needs_no_runner_program() {
+    let world = World::gitlab().await;
+    let gitlab = world.sandbox.gitlab();
+    gitlab.add_runner("octo/repo", "o", &["gpu"], true, false);
+    let unknown = "--runner-version=18.99.0";
+    let done = world.launch(&["--labels=gpu", "--reuse", unknown]).await;
+    assert_eq!(done.code, 0, "{}", done.stderr);
+    assert!(done.stderr.contains("reusing"), "{}", done.stderr);
+    assert!(world.sandbox.shutdown().await.is_empty());
 }
 
 #[tokio::test]

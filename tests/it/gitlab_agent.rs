@@ -83,6 +83,15 @@ async fn the_job_that_launched_is_run_again_with_the_rest_of_its_pipeline() {
             world.report()
         );
     }
+    // The launching job may want the name again.
+    let calls = world.sandbox.calls();
+    // The last one's, for the first runner has gone before.
+    let last = |name: &str| calls.iter().rposition(|call| call.name == name);
+    let (gone, again) = (
+        last("gitlab:DELETE /runners"),
+        last("gitlab:POST /projects/:id/pipelines/:pipeline_id/retry"),
+    );
+    assert!(gone.is_some() && gone < again, "{}", world.report());
     world.finish().await;
 }
 
@@ -92,6 +101,17 @@ async fn a_killed_agent_s_job_is_run_again_and_the_machine_given_back() {
     let (pipeline, id) = at_work(&world, &[]).await;
     world.sandbox.ec2().kill_agent(&id);
     is_run_again(&world, pipeline).await;
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn a_pipeline_that_somebody_cancelled_stays_cancelled() {
+    let world = World::gitlab().await;
+    let (pipeline, id) = at_work(&world, &[]).await;
+    world.sandbox.gitlab().cancel_pipeline(pipeline);
+    world.sandbox.ec2().kill_agent(&id);
+    world.until_clean().await;
+    assert_eq!(attempts(&world, pipeline), 1, "{}", world.report());
     world.finish().await;
 }
 
@@ -120,6 +140,23 @@ async fn without_retries_the_token_stays_at_home() {
     assert!(!home.join("config.toml").exists());
     world.sandbox.ec2().press_power_button(&id);
     // The record goes by the runner's own token.
+    world.until_clean().await;
+    assert_eq!(attempts(&world, pipeline), 1, "{}", world.report());
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn a_token_that_can_t_run_jobs_again_stays_at_home() {
+    let mut world = World::gitlab().await;
+    let scopes = ["create_runner", "manage_runner", "read_api"];
+    let token = world.sandbox.gitlab().token_with(&scopes);
+    world.set("REPO_TOKEN", Some(&token));
+    let (pipeline, id) = at_work(&world, &[]).await;
+    let root = world.sandbox.folder().join("instances").join(&id);
+    let config = root.join("root/etc/runner-launch/agent.json");
+    let config = std::fs::read_to_string(config).unwrap();
+    assert!(!config.contains(&token));
+    world.sandbox.ec2().press_power_button(&id);
     world.until_clean().await;
     assert_eq!(attempts(&world, pipeline), 1, "{}", world.report());
     world.finish().await;

@@ -317,6 +317,7 @@ impl Forge for GitHub {
             reusable: reusable.cloned(),
             namesake: runners.iter().find(|r| r.name == question.name).cloned(),
             programs,
+            can_rerun: true,
         })
     }
 
@@ -372,7 +373,13 @@ impl Forge for GitHub {
         None
     }
 
-    async fn rerun(&self, runner: &str, job: &JobRef, patience: Duration) -> Result<Option<u64>> {
+    async fn rerun(
+        &self,
+        runner: &str,
+        job: &JobRef,
+        _: bool,
+        patience: Duration,
+    ) -> Result<Option<u64>> {
         runs::rerun(self, runner, job, patience).await
     }
 

@@ -100,6 +100,16 @@ impl Refusal {
     }
 }
 
+impl Refusal {
+    /// Whether GitLab itself, and no proxy before it, says so in these words.
+    pub(super) fn says(&self, words: &str) -> bool {
+        serde_json::from_slice::<Value>(&self.body)
+            .ok()
+            .and_then(|body| Some(body.get("message")?.as_str()?.contains(words)))
+            .unwrap_or(false)
+    }
+}
+
 /// What GitLab said, from the several forms of its error bodies.
 struct Said {
     words: String,
@@ -410,6 +420,15 @@ mod tests {
         for scope in ["`api`", "`create_runner`", "`manage_runner`"] {
             assert!(hints.contains(scope), "{hints}");
         }
+    }
+
+    #[test]
+    fn a_proxy_s_refusal_isn_t_gitlab_s() {
+        let gitlab = refusal(403, r#"{"message":"403 Forbidden - Job is not retryable"}"#);
+        assert!(gitlab.says("403 Forbidden") && gitlab.says("not retryable"));
+        let scope = refusal(403, r#"{"error":"insufficient_scope"}"#);
+        let proxy = refusal(403, "<html>403 Forbidden</html>");
+        assert!(!scope.says("403 Forbidden") && !proxy.says("403 Forbidden"));
     }
 
     #[test]

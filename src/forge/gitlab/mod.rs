@@ -22,7 +22,7 @@ use tokio::sync::OnceCell;
 
 use crate::error::{Error, Kind, Result};
 use crate::forge::{
-    Enrolment, Findings, Forge, JobRef, LogEvent, Question, Registration, Runner, Start,
+    Enrolment, Findings, Forge, JobRef, LogEvent, Programs, Question, Registration, Runner, Start,
     Surroundings, Unregistered,
 };
 use crate::host::Host;
@@ -45,8 +45,6 @@ pub struct GitLab {
 struct Home {
     id: u64,
     is_group: bool,
-    /// With which runners registered themselves before GitLab 16.
-    runners_token: Option<Secret>,
 }
 
 impl GitLab {
@@ -87,25 +85,42 @@ impl GitLab {
         #[derive(Deserialize)]
         struct Record {
             id: u64,
-            runners_token: Option<Secret>,
         }
-        let path = self.spec.target.path();
-        let doing = "looking for the project";
-        let record: Option<Record> = match is_group {
-            true => {
-                let group = built(Group::builder().group(path).build())?;
-                self.api.find(doing, &group).await?
-            }
-            false => {
-                let project = built(Project::builder().project(path).build())?;
-                self.api.find(doing, &project).await?
-            }
-        };
+        let record: Option<Record> = self.ask_for_home(is_group).await?;
         Ok(record.map(|record| Home {
             id: record.id,
             is_group,
-            runners_token: record.runners_token,
         }))
+    }
+
+    /// With which runners registered themselves before GitLab 16. It is good for any number of
+    /// runners, so that it is asked for where it is needed, and not kept.
+    async fn registration_token(&self) -> Result<Option<Secret>> {
+        #[derive(Deserialize)]
+        struct Record {
+            runners_token: Option<Secret>,
+        }
+        let is_group = self.home().await?.is_group;
+        let record: Option<Record> = self.ask_for_home(is_group).await?;
+        Ok(record.and_then(|record| record.runners_token))
+    }
+
+    async fn ask_for_home<T: DeserializeOwned + 'static>(
+        &self,
+        is_group: bool,
+    ) -> Result<Option<T>> {
+        let path = self.spec.target.path();
+        let doing = "looking for the project";
+        match is_group {
+            true => {
+                let group = built(Group::builder().group(path).build())?;
+                self.api.find(doing, &group).await
+            }
+            false => {
+                let project = built(Project::builder().project(path).build())?;
+                self.api.find(doing, &project).await
+            }
+        }
     }
 
     /// A list of the project's or group's. A project is asked at once, without looking for it first:
@@ -135,17 +150,19 @@ impl GitLab {
         match self.api.unsigned().query(doing, &ignore(&runner)).await? {
             Ok(()) => Ok(()),
             Err(refusal) => match refusal.status {
-                // A token that isn't known is that of a runner that is gone.
-                StatusCode::FORBIDDEN | StatusCode::NOT_FOUND => Ok(()),
+                // A token that isn't known is that of a runner that is gone; a proxy's refusal says
+                // nothing of it.
+                StatusCode::FORBIDDEN if refusal.says("403 Forbidden") => Ok(()),
+                StatusCode::NOT_FOUND if refusal.says("404 ") => Ok(()),
                 _ => Err(refusal.error(doing)),
             },
         }
     }
 
     /// Complains at once of a token whose scopes are known not to do. What isn't known is left to
-    /// the calls themselves.
+    /// the calls themselves. Says whether the token could have jobs run again.
     /// <https://docs.gitlab.com/api/personal_access_tokens/#self-inform>
-    async fn check_scopes(&self, retry: bool) -> Result<()> {
+    async fn check_scopes(&self, retry: bool) -> Result<bool> {
         #[derive(Deserialize)]
         struct Token {
             scopes: Vec<String>,
@@ -157,15 +174,18 @@ impl GitLab {
             Err(refusal) if refusal.status == StatusCode::UNAUTHORIZED => {
                 return Err(refusal.error(doing));
             }
-            Err(_) => Vec::new(),
+            Err(refusal) => {
+                tracing::debug!("{}", refusal.error(doing).chain());
+                Vec::new()
+            }
         };
         // An OAuth token, or an old server.
         let Ok(token) = serde_json::from_slice::<Token>(&answer) else {
-            return Ok(());
+            return Ok(true);
         };
         let has = |scope: &str| token.scopes.iter().any(|own| own == scope);
         if has("api") {
-            return Ok(());
+            return Ok(true);
         }
         let missing: Vec<&str> = ["create_runner", "manage_runner", "read_api"]
             .into_iter()
@@ -189,7 +209,7 @@ impl GitLab {
                  (--no-retry says that this is meant)"
             );
         }
-        Ok(())
+        Ok(false)
     }
 }
 
@@ -202,12 +222,21 @@ impl Forge for GitLab {
             self.programs(question.runner_version),
         );
         // A token's own complaint says more than what follows from it.
-        scopes?;
+        let can_rerun = scopes?;
         let (namesake, reusable) = runners?;
+        let programs = match programs {
+            // Either makes a new runner unnecessary, or impossible.
+            Err(error) if namesake.is_some() || reusable.is_some() => {
+                tracing::debug!("{}", error.chain());
+                Programs::new()
+            }
+            programs => programs?,
+        };
         Ok(Findings {
             namesake,
             reusable,
-            programs: programs?,
+            programs,
+            can_rerun,
         })
     }
 
@@ -237,8 +266,14 @@ impl Forge for GitLab {
         Some(self.remove_by_token(token).await)
     }
 
-    async fn rerun(&self, _: &str, job: &JobRef, patience: Duration) -> Result<Option<u64>> {
-        pipelines::rerun(self, job, patience).await
+    async fn rerun(
+        &self,
+        _: &str,
+        job: &JobRef,
+        again: bool,
+        patience: Duration,
+    ) -> Result<Option<u64>> {
+        pipelines::rerun(self, job, again, patience).await
     }
 
     fn start(

@@ -41,6 +41,7 @@ impl Pipeline {
 pub(super) async fn rerun(
     gitlab: &GitLab,
     job: &JobRef,
+    again: bool,
     patience: Duration,
 ) -> Result<Option<u64>> {
     let own = gitlab.spec.target.path();
@@ -63,7 +64,9 @@ pub(super) async fn rerun(
     else {
         return Ok(None);
     };
-    if found.status == "success" {
+    // Nothing in the program's log tells of a cancellation before its next question to the server.
+    let somebody_s_wish = !again && matches!(found.status.as_str(), "canceled" | "canceling");
+    if somebody_s_wish || found.status == "success" {
         return Ok(None);
     }
     let id = found.pipeline.id;
@@ -75,7 +78,10 @@ pub(super) async fn rerun(
         .build();
     let doing = "running the interrupted job's pipeline again";
     gitlab.api.tell(doing, &built(retry)?).await?;
-    launch_again(gitlab, project, id).await?;
+    // The rest of the pipeline is under way.
+    if let Err(error) = launch_again(gitlab, project, id).await {
+        tracing::warn!("{}", error.chain());
+    }
     Ok(Some(id))
 }
 
@@ -164,7 +170,7 @@ async fn launch_again(gitlab: &GitLab, project: &str, pipeline: u64) -> Result<(
         Ok(()) => Ok(()),
         Err(refusal) => match refusal.status {
             // A job is run again once: an unanswered try was heard, or somebody was faster.
-            StatusCode::FORBIDDEN | StatusCode::CONFLICT => Ok(()),
+            StatusCode::FORBIDDEN if refusal.says("not retryable") => Ok(()),
             _ => Err(refusal.error(doing)),
         },
     }

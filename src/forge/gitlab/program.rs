@@ -62,6 +62,9 @@ impl GitLab {
             None if !template.contains("{version}") => versions.push("latest".to_owned()),
             None => {
                 versions.extend(self.server_version().await);
+                // A name for what changes: a release between this list and the instance's download
+                // gives another file, which its checksum then refuses. The list names no version
+                // to ask for instead.
                 versions.push("latest".to_owned());
             }
         }
@@ -166,6 +169,17 @@ pub(super) fn start(
     registration: &Registration,
     surroundings: &Surroundings<'_>,
 ) -> Start {
+    if !surroundings.has_docker {
+        tracing::warn!(
+            "there is no Docker for jobs here: they run in this machine's shell, whatever their \
+             image, --docker-image and --docker-volumes say"
+        );
+    } else if surroundings.gpu && !surroundings.gpu_in_containers {
+        tracing::warn!(
+            "there is a GPU, but no nvidia-container-toolkit for Docker to give it to containers: jobs \
+             get none"
+        );
+    }
     let idle = surroundings.idle_timeout.map_or(0, |time| time.as_secs());
     let mut args: Vec<String> = ["--log-format", "json", "run-single"]
         .map(Into::into)
@@ -200,10 +214,11 @@ fn config(spec: &ForgeSpec, name: &str, token: &str, surroundings: &Surroundings
         quoted(&server(spec)),
         quoted(token)
     );
-    let Some(docker) = surroundings.docker else {
+    if !surroundings.has_docker {
         text.push_str("executor = \"shell\"\n");
         return text;
-    };
+    }
+    let docker = surroundings.docker;
     let mut volumes = docker.volumes.clone();
     if !surroundings.lasting {
         volumes.push("/cache".to_owned());
@@ -214,7 +229,7 @@ fn config(spec: &ForgeSpec, name: &str, token: &str, surroundings: &Surroundings
         quoted(&docker.image),
         volumes.join(", ")
     ));
-    if surroundings.gpu {
+    if surroundings.gpu && surroundings.gpu_in_containers {
         text.push_str("gpus = \"all\"\n");
     }
     if surroundings.lasting {
@@ -246,6 +261,10 @@ pub(super) fn read_log(line: &str, spec: &ForgeSpec) -> Option<LogEvent> {
         return Some(LogEvent::Ended {
             success: msg.starts_with("Job succeeded"),
         });
+    }
+    // A job that was cancelled before it began has no line with a duration: these follow at least.
+    if msg == "Failed to process build" || msg.starts_with("This runner has processed its build") {
+        return Some(LogEvent::Ended { success: false });
     }
     if msg.starts_with("Starting runner for") {
         return Some(LogEvent::Ready);
@@ -338,6 +357,14 @@ mod tests {
                 r#"{"level":"info","msg":"This runner has not received a job in 300 seconds, so now exiting"}"#,
                 Some(LogEvent::Idle),
             ),
+            (
+                r#"{"error":"canceled","level":"error","msg":"Failed to process build"}"#,
+                Some(LogEvent::Ended { success: false }),
+            ),
+            (
+                r#"{"level":"info","msg":"This runner has processed its build limit, so now exiting"}"#,
+                Some(LogEvent::Ended { success: false }),
+            ),
             (r#"{"level":"info","msg":"Runtime platform"}"#, None),
             ("Starting runner for", None),
         ];
@@ -346,7 +373,7 @@ mod tests {
         }
     }
 
-    fn started(docker: Option<&Docker>, gpu: bool) -> (String, String) {
+    fn started(docker: Option<&Docker>, gpu_in_containers: bool) -> (String, String) {
         let enrolment = Enrolment {
             name: "n",
             labels: &["a".into()],
@@ -360,10 +387,13 @@ mod tests {
             token: None,
             own: Some(Secret::new("glrt-TOKEN")),
         };
+        let no_docker = Docker::default();
         let surroundings = Surroundings {
             idle_timeout: None,
-            docker,
-            gpu,
+            docker: docker.unwrap_or(&no_docker),
+            has_docker: docker.is_some(),
+            gpu: true,
+            gpu_in_containers,
             lasting: false,
         };
         let start = start(&spec(), &enrolment, &registration, &surroundings);
@@ -398,6 +428,9 @@ mod tests {
             "{config}"
         );
         assert!(config.contains("gpus = \"all\""), "{config}");
+        // Without the toolkit, Docker would refuse every container.
+        let (_, config) = started(Some(&docker), false);
+        assert!(!config.contains("gpus"), "{config}");
     }
 
     #[test]

@@ -30,6 +30,9 @@ pub(super) struct Record {
     online: Option<bool>,
     #[serde(default)]
     paused: bool,
+    /// What older servers say instead.
+    active: Option<bool>,
+    runner_type: Option<String>,
     /// Unknown to older servers.
     job_execution_status: Option<String>,
     #[serde(default)]
@@ -71,9 +74,14 @@ impl GitLab {
         Ok((namesake, reusable))
     }
 
-    /// The runner that has the name, among those that belong to the project or group itself: GitLab
-    /// has no filter for it.
+    /// A runner that has the name.
     pub(super) async fn namesake(&self, name: &str) -> Result<Option<Runner>> {
+        Ok(self.namesakes(name).await?.into_iter().next())
+    }
+
+    /// The runners that have the name, among those that belong to the project or group itself: GitLab
+    /// has no filter for it, and lets many have the same.
+    async fn namesakes(&self, name: &str) -> Result<Vec<Runner>> {
         let path = self.spec.target.path();
         let of_project = ProjectRunners::builder()
             .project(path)
@@ -89,7 +97,8 @@ impl GitLab {
         Ok(records
             .into_iter()
             .map(Runner::from)
-            .find(|runner| runner.name == name))
+            .filter(|runner| runner.name == name)
+            .collect())
     }
 
     /// An online runner that carries all labels, of any owner whose runners may be used here: GitLab
@@ -112,7 +121,9 @@ impl GitLab {
         let mut records: Vec<Record> = self
             .list_at_home(LISTING, &built(of_project)?, &built(of_group)?)
             .await?;
-        records.retain(|record| !record.paused && record.online == Some(true));
+        records.retain(|record| {
+            !record.paused && record.active != Some(false) && record.online == Some(true)
+        });
         let found = match question.reuse {
             Reuse::Idle => self.idle(records).await?,
             Reuse::Any | Reuse::Never => records.into_iter().next(),
@@ -123,8 +134,9 @@ impl GitLab {
         }))
     }
 
-    /// The first one without a job. Older servers' lists don't tell: a project's running jobs do, in
-    /// one question more; for a group, which has no list of jobs, those few are asked for one by one.
+    /// The first one without a job. Older servers' lists don't tell. Of a project's own runners its
+    /// running jobs do, in one question more; a group's or the server's may be at work for others, and
+    /// count as busy. For a group, which has no list of jobs, the few are asked for one by one.
     async fn idle(&self, records: Vec<Record>) -> Result<Option<Record>> {
         #[derive(Deserialize)]
         struct Job {
@@ -156,7 +168,10 @@ impl GitLab {
                 jobs.iter()
                     .any(|job| job.runner.as_ref().is_some_and(|r| r.id == record.id))
             };
-            return Ok(unknown.into_iter().find(|record| !busy(record)));
+            let is_own = |record: &Record| record.runner_type.as_deref() == Some("project_type");
+            return Ok(unknown
+                .into_iter()
+                .find(|record| is_own(record) && !busy(record)));
         }
         for record in unknown {
             let running = runners::RunnerJobs::builder()
@@ -164,14 +179,13 @@ impl GitLab {
                 .status(RunnerJobStatus::Running)
                 .build();
             let one = paged(built(running)?, Pagination::Limit(1));
-            let jobs: Vec<IgnoredAny> = self
-                .api
-                .repeatable()
-                .query(doing, &one)
-                .await?
-                .map_err(|refusal| refusal.error(doing))?;
-            if jobs.is_empty() {
-                return Ok(Some(record));
+            let answer: Result<Vec<IgnoredAny>, Refusal> =
+                self.api.repeatable().query(doing, &one).await?;
+            match answer {
+                Ok(jobs) if jobs.is_empty() => return Ok(Some(record)),
+                Ok(_) => {}
+                // Whose jobs nobody may see counts as busy.
+                Err(refusal) => tracing::debug!("{}", refusal.error(doing).chain()),
             }
         }
         Ok(None)
@@ -186,16 +200,20 @@ impl GitLab {
 
 /// Makes a record, and with it the runner's own token. Not idempotent by itself: after an
 /// unanswered try, a record of that name is ours (the look found none), is removed, and another is
-/// asked for.
+/// asked for. What an unanswered try made after that look is removed once there is an answer.
 pub(super) async fn register(gitlab: &GitLab, enrolment: &Enrolment<'_>) -> Result<Registration> {
     let doing = "registering the runner";
     let mut tries = 3;
+    let mut unclear = false;
     loop {
         tries -= 1;
         match create(gitlab, doing, enrolment).await {
             Ok(Err(refusal)) if refusal.status.is_server_error() && tries > 0 => {}
             Ok(Err(refusal)) => return Err(refusal.error(doing)),
             Ok(Ok(created)) => {
+                if unclear {
+                    remove_others(gitlab, enrolment.name, created.id).await;
+                }
                 return Ok(Registration {
                     runner_id: Some(created.id),
                     jit: None,
@@ -207,10 +225,29 @@ pub(super) async fn register(gitlab: &GitLab, enrolment: &Enrolment<'_>) -> Resu
             Err(error) if error.kind() == Kind::Other => return Err(error.with_kind(Kind::Forge)),
             Err(error) => return Err(error),
         }
-        if let Some(ours) = gitlab.namesake(enrolment.name).await? {
+        unclear = true;
+        for ours in gitlab.namesakes(enrolment.name).await? {
             gitlab.unregister(ours.id).await?;
         }
         tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+}
+
+/// Removes every record of the name but one. The runner works without this.
+async fn remove_others(gitlab: &GitLab, name: &str, id: u64) {
+    let removed = async {
+        for other in gitlab.namesakes(name).await? {
+            if other.id != id {
+                gitlab.unregister(other.id).await?;
+            }
+        }
+        Ok::<(), Error>(())
+    };
+    if let Err(error) = removed.await {
+        tracing::warn!(
+            "a second record of the runner {name} may be left: {}",
+            error.chain()
+        );
     }
 }
 
@@ -245,7 +282,7 @@ async fn create(
         return Ok(outcome);
     }
     // Before GitLab 16, runners were registered with the token of their project or group.
-    let Some(token) = &home.runners_token else {
+    let Some(token) = gitlab.registration_token().await? else {
         return Err(Error::new(
             Kind::Denied,
             "registering the runner: this GitLab is older than 16.0, and doesn't show the \

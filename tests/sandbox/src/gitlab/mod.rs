@@ -300,6 +300,18 @@ impl GitLab {
         id
     }
 
+    /// Cancels a pipeline, as somebody does on its page.
+    pub fn cancel_pipeline(&self, id: u64) {
+        let mut state = lock(&self.hub.state);
+        let jobs: Vec<u64> = state.pipelines.get(&id).map_or_else(Vec::new, |pipeline| {
+            let open = pipeline.latest().filter(|job| !job.is_over());
+            open.map(|job| job.id).collect()
+        });
+        for job in jobs {
+            state.cancel(job, false);
+        }
+    }
+
     /// A pipeline.
     pub fn pipeline(&self, id: u64) -> Option<PipelineView> {
         let state = lock(&self.hub.state);
