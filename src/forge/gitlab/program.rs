@@ -214,6 +214,9 @@ fn config(spec: &ForgeSpec, name: &str, token: &str, surroundings: &Surroundings
         quoted(&docker.image),
         volumes.join(", ")
     ));
+    if let Some(image) = &docker.helper_image {
+        text.push_str(&format!("helper_image = {}\n", quoted(image)));
+    }
     if surroundings.gpu {
         text.push_str("gpus = \"all\"\n");
     }
@@ -390,6 +393,7 @@ mod tests {
         let docker = Docker {
             image: "ubuntu:24.04".into(),
             volumes: vec!["/a \"b\":/b".into()],
+            helper_image: Some("mirror.example/helper:v1".into()),
         };
         let (_, config) = started(Some(&docker), true);
         assert!(config.contains("image = \"ubuntu:24.04\""), "{config}");
@@ -398,6 +402,10 @@ mod tests {
             "{config}"
         );
         assert!(config.contains("gpus = \"all\""), "{config}");
+        assert!(
+            config.contains("helper_image = \"mirror.example/helper:v1\""),
+            "{config}"
+        );
     }
 
     #[test]
