@@ -410,7 +410,8 @@ include:
 "#
         ),
     );
-    let (_, log) = project.run(&world).await;
+    let (done, log) = project.run(&world).await;
+    assert!(!done && log.contains("say which cloud"), "{log}");
     let ec2 = |call: &String| call.starts_with("ec2");
     assert!(!world.host_calls().iter().any(ec2), "{log}");
     world.finish().await;
