@@ -21,6 +21,8 @@ pub mod names {
     pub const ACTION_REPOSITORY: &str = "RUNNER_LAUNCH_ACTION_REPOSITORY";
     /// Where the CI's runner program is downloaded from; `{arch}` is replaced.
     pub const RUNNER_URL: &str = "RUNNER_LAUNCH_RUNNER_URL";
+    /// The image from which GitLab's runner program prepares its jobs' containers.
+    pub const HELPER_IMAGE: &str = "RUNNER_LAUNCH_HELPER_IMAGE";
     /// Seconds one HTTP request may take.
     pub const HTTP_TIMEOUT: &str = "RUNNER_LAUNCH_HTTP_TIMEOUT";
     /// The folder for temporary files.

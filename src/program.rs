@@ -54,6 +54,7 @@ fn perform(task: Task, host: &Host, printer: &Printer, pipeline: &Pipeline) -> R
         }
         Task::Launch(task) => {
             printer.install(task.log);
+            pipeline.forget_outputs()?;
             block_on(async {
                 let http = Http::new(host)?;
                 launch::launch(&task, host, &http, pipeline).await

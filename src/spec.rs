@@ -47,6 +47,9 @@ pub struct Docker {
     pub image: String,
     /// Volumes, as `host:container`.
     pub volumes: Vec<String>,
+    /// The image of GitLab's helper, where it isn't to come from GitLab's registry.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub helper_image: Option<String>,
 }
 
 /// Which existing runner makes a new one unnecessary.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use clap::ArgMatches;
 use clap::parser::ValueSource;
 
-use super::options::{Form, Mode, OPTIONS};
+use super::options::{Form, Mode, OPTIONS, Opt};
 use crate::host::{Host, names};
 use crate::secret::Secret;
 
@@ -32,13 +32,21 @@ pub enum Source {
     Variable,
 }
 
+/// What was said as an input. GitLab's boolean inputs can't be left out: a job gets `false` from those
+/// that nobody named, which must not hide a variable of the user's. Where there is no variable, it
+/// makes no difference.
+fn input<'a>(opt: &Opt, host: &'a Host) -> Option<&'a str> {
+    let value = host.env(&opt.input_name())?;
+    (opt.form != Form::Flag || value != "false").then_some(value)
+}
+
 impl Given {
     /// What was given for the options of a subcommand. A flag beats an input, which beats
     /// every variable; the first variable that is set beats the others.
     pub fn new(mode: Mode, matches: &ArgMatches, host: &Host, mistakes: &mut Vec<String>) -> Self {
         // A variable may be there for another subcommand; an input is said for this one.
         for opt in OPTIONS.iter().filter(|opt| !opt.is_of(mode)) {
-            if host.env(&opt.input_name()).is_some() {
+            if input(opt, host).is_some() {
                 let mode = mode.name();
                 mistakes.push(format!("the input {}: not one of mode {mode}", opt.name));
             }
@@ -57,7 +65,7 @@ impl Given {
                 );
                 continue;
             }
-            let input = host.env(&opt.input_name()).map(|value| {
+            let input = input(opt, host).map(|value| {
                 let origin = format!("the input {}", opt.name);
                 (origin, value, Source::Input)
             });

@@ -289,7 +289,7 @@ fn launch(mut given: Given, host: &Host, mistakes: &mut Vec<String>) -> Option<L
     let dry_run = given.flag("dry-run", mistakes);
     let (single, reuse) = given.reuse(mistakes);
     let runner_version = given.runner_version(mistakes);
-    let docker = given.docker(mistakes);
+    let docker = given.docker(host, mistakes);
     let workdir = given.workdir(mistakes);
     let forge = forge::read(&mut given, host, mistakes);
     let instance = instance::read(&mut given, mistakes, &mut warnings);

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tracing::level_filters::LevelFilter;
 
 use super::Given;
-use crate::host::Host;
+use crate::host::{Host, names};
 use crate::spec::{Docker, Reuse};
 
 /// The longest name that GitHub takes for a runner.
@@ -143,7 +143,7 @@ impl Given {
         })
     }
 
-    pub(super) fn docker(&self, mistakes: &mut Vec<String>) -> Docker {
+    pub(super) fn docker(&self, host: &Host, mistakes: &mut Vec<String>) -> Docker {
         /// A plain system, as long supported as it gets.
         const IMAGE: &str = "ubuntu:24.04";
         let image = self.one("docker-image").map_or(IMAGE, str::trim);
@@ -166,6 +166,9 @@ impl Given {
         Docker {
             image: image.to_owned(),
             volumes,
+            helper_image: host
+                .env(names::HELPER_IMAGE)
+                .map(|name| name.trim().to_owned()),
         }
     }
 

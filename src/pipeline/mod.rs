@@ -7,7 +7,7 @@
 mod printer;
 
 use std::fs::{self, OpenOptions};
-use std::io::Write as _;
+use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 
 pub use printer::Printer;
@@ -143,6 +143,21 @@ impl Pipeline {
         }
     }
 
+    /// Removes the outputs that an earlier job may have left in a kept folder: GitLab would take them
+    /// for this job's own, if it fails or makes nothing.
+    pub fn forget_outputs(&self) -> Result<()> {
+        let PipelineKind::GitLab { output: Some(file) } = &self.kind else {
+            return Ok(());
+        };
+        match fs::remove_file(file) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                let doing = format!("removing the outputs of an earlier job, {}", file.display());
+                Err(Error::other(doing).caused_by(error))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Hands values to later steps.
     pub fn outputs(&self, outputs: &[(&str, String)]) -> Result<()> {
         // One line each: a line break would let a value pose as another output.
@@ -160,7 +175,6 @@ impl Pipeline {
                     .iter()
                     .filter_map(|(name, value)| Some(line(&dotenv_name(name)?, value)))
                     .collect();
-                // Anew: a kept folder may hold those of an earlier job.
                 fs::write(file, text).map_err(|error| {
                     Error::other(format!("writing the outputs to {}", file.display()))
                         .caused_by(error)
@@ -259,12 +273,15 @@ mod tests {
     fn gitlab_gets_a_file_of_its_variables() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join(DOTENV);
-        fs::write(&file, "RUNNER_NAME=an earlier one\n").unwrap();
         let host = Host::fixed([
             ("GITLAB_CI", "true".to_owned()),
             ("CI_PROJECT_DIR", folder.path().display().to_string()),
         ]);
         let pipeline = Pipeline::new(&host, Printer::default());
+        pipeline.forget_outputs().unwrap();
+        fs::write(&file, "RUNNER_NAME=an earlier one\n").unwrap();
+        pipeline.forget_outputs().unwrap();
+        assert!(!file.exists());
         pipeline
             .outputs(&[
                 ("name", "a\nCI_X=b".into()),

@@ -232,3 +232,33 @@ async fn options_without_effect_are_warned_of() {
     }
     world.finish().await;
 }
+
+/// GitLab's component passes every input, and of a flag that nobody named a `false`.
+#[tokio::test]
+async fn an_input_that_is_false_hides_no_variable() {
+    let mut world = world().await;
+    world.set("RUNNER_LAUNCH_SINGLE", Some("true"));
+    world.set("RUNNER_LAUNCH_INPUT_SINGLE", Some("false"));
+    // As good as absent, where it isn't for this mode at all.
+    world.set("RUNNER_LAUNCH_INPUT_ALL", Some("false"));
+    let done = world.launch(&["--dry-run", "--output=json"]).await;
+    assert_eq!(done.code, 0, "{}", done.stderr);
+    assert!(done.stdout.contains(r#""single":true"#), "{}", done.stdout);
+    world.set("RUNNER_LAUNCH_SINGLE", None);
+    world.set("RUNNER_LAUNCH_INPUT_SINGLE", Some("true"));
+    let done = world.launch(&["--dry-run", "--output=json"]).await;
+    assert!(done.stdout.contains(r#""single":true"#), "{}", done.stdout);
+    world.finish().await;
+}
+
+/// GitLab would take an earlier job's outputs for those of one that makes nothing.
+#[tokio::test]
+async fn a_launch_removes_the_outputs_of_an_earlier_job() {
+    let mut world = World::gitlab().await;
+    let outputs = world.in_gitlab_ci();
+    std::fs::write(&outputs, "RUNNER_NAME=an earlier one\n").unwrap();
+    let done = world.launch(&["--dry-run"]).await;
+    assert_eq!(done.code, 0, "{}", done.stderr);
+    assert!(!outputs.exists());
+    world.finish().await;
+}

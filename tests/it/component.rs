@@ -37,6 +37,23 @@ fn options(mode: Mode) -> impl Iterator<Item = &'static Opt> {
     })
 }
 
+/// The variable with the sums of this version's binaries, by their addresses; empty until they are
+/// released.
+fn released() -> String {
+    const URL: &str = "https://github.com/runner-launch/runner-launch/releases/download";
+    let version = env!("CARGO_PKG_VERSION");
+    let of_dist = include_str!("../../dist/BUILD").lines().next();
+    if of_dist != Some(&format!("version: {version}")) {
+        return "    RUNNER_LAUNCH_RELEASED: \"\"\n".to_owned();
+    }
+    let mut text = "    RUNNER_LAUNCH_RELEASED: |\n".to_owned();
+    for line in include_str!("../../dist/SHA256SUMS").lines() {
+        let (sum, name) = line.split_once("  ").expect("a sum and a name");
+        let _ = writeln!(text, "      {sum}  {URL}/v{version}/{name}");
+    }
+    text
+}
+
 #[test]
 fn the_templates_inputs_are_the_program_s_options() {
     for mode in [Mode::Launch, Mode::Stop] {
@@ -51,6 +68,11 @@ fn the_templates_inputs_are_the_program_s_options() {
             let help = match opt.later.filter(|_| mode != Mode::Launch) {
                 Some(later) => later.to_owned(),
                 None => described(opt).replace(": true or false", ""),
+            };
+            // GitLab takes no number for a string.
+            let help = match opt.form {
+                Form::Value("GB" | "TIME" | "USD") => format!("{help} (in quotes)"),
+                _ => help,
             };
             let _ = writeln!(
                 inputs,
@@ -68,6 +90,7 @@ fn the_templates_inputs_are_the_program_s_options() {
         }
         let version = format!("      default: \"{}\"\n", env!("CARGO_PKG_VERSION"));
         hold(&file, "# <version>", "# </version>", &version);
+        hold(&file, "# <released>", "# </released>", &released());
         hold(&file, "# <inputs>", "# </inputs>", &inputs);
         hold(&file, "# <environment>", "# </environment>", &environment);
         for part in ["fetch", "sign-in"] {
@@ -163,6 +186,10 @@ fn folder_of_templates() -> PathBuf {
 
 /// Whether pipelines can be run here. In CI they must be.
 fn has_runner() -> bool {
+    // The templates are being written.
+    if std::env::var("UPDATE").as_deref() == Ok("1") {
+        return false;
+    }
     let found = std::process::Command::new(LOCAL)
         .arg("--version")
         .stdout(Stdio::null())
@@ -267,5 +294,125 @@ async fn a_pipeline_without_a_launch_stops_nothing() {
     );
     let (done, log) = project.run(&world).await;
     assert!(done && log.contains("nothing to stop"), "{log}");
+    world.finish().await;
+}
+
+/// What pipelines write as inputs reaches the program as it is meant, and a dry run makes nothing:
+/// no outputs either, be there some of an earlier job.
+#[tokio::test]
+async fn inputs_reach_the_program_as_they_are_meant() {
+    if !has_runner() {
+        return;
+    }
+    let world = World::gitlab().await;
+    let binary = inputs(&world);
+    let project = Project::new(
+        &world,
+        &format!(
+            r#"
+variables:
+  SIZE: l
+  RUNNER_LAUNCH_SINGLE: "true"
+include:
+  - local: templates/launch.yml
+    inputs:
+      {binary_lines}
+      cloud: aws
+      cloud-type: "$SIZE"
+      cloud-hdd-size: "77"
+      cloud-spot: true
+      name: "of-$CI_PIPELINE_IID"
+      cloud-metadata: |
+        team=one two
+        cost=$SIZE
+      dry-run: true
+      output: json
+use:
+  stage: test
+  script:
+    - 'echo "using=<$RUNNER_NAME>"'
+"#,
+            binary_lines = binary.replace(", binary", "\n      binary"),
+        ),
+    );
+    let outputs = project.folder.join("runner-launch.env");
+    std::fs::write(&outputs, "RUNNER_NAME=an earlier one\n").unwrap();
+    let (done, log) = project.run(&world).await;
+    assert!(done, "{log}\n{}", world.report());
+    for part in [
+        r#""diskGb":77"#,
+        r#""spot":true"#,
+        r#""single":true"#,
+        r#""name":"of-"#,
+        r#""team":"one two""#,
+        r#""cost":"l""#,
+        r#"using=<>"#,
+    ] {
+        assert!(log.contains(part), "{part} in\n{log}");
+    }
+    assert!(!outputs.exists());
+    world.finish().await;
+}
+
+/// Without a pin, a released file is held to the sum that came with the template.
+#[tokio::test]
+async fn a_released_binary_has_the_sum_of_the_template() {
+    if !has_runner() {
+        return;
+    }
+    let world = World::gitlab().await;
+    let env = world.sandbox.gitlab_env();
+    let url = env.iter().find(|(n, _)| n == "RUNNER_LAUNCH_AGENT_URL");
+    let url = &url.unwrap().1;
+    let file = url.replace("{arch}", std::env::consts::ARCH);
+    for (sum, good) in [(sha256(program()), true), ("0".repeat(64), false)] {
+        let project = Project::new(
+            &world,
+            &format!(
+                r#"
+include:
+  - local: templates/launch.yml
+    inputs: {{ binary-url: {}, cloud: aws, dry-run: true }}
+launch-runner:
+  variables:
+    RUNNER_LAUNCH_RELEASED: "{sum}  {file}"
+"#,
+                yaml(url)
+            ),
+        );
+        let (done, log) = project.run(&world).await;
+        assert_eq!(done, good, "{log}");
+        assert_eq!(log.contains("another SHA-256"), !good, "{log}");
+        std::fs::remove_dir_all(&project.folder).unwrap();
+    }
+    world.finish().await;
+}
+
+/// Where an unrelated launch of the same pipeline was, says nothing of a target that is named.
+#[tokio::test]
+async fn a_named_target_is_not_looked_for_where_another_was_launched() {
+    if !has_runner() {
+        return;
+    }
+    let world = World::gitlab().await;
+    let binary = inputs(&world);
+    let project = Project::new(
+        &world,
+        &format!(
+            r#"
+variables:
+  RUNNER_INSTANCE_ID: i-0123456789abcdef0
+  RUNNER_CLOUD: aws
+  RUNNER_REGION: us-west-2
+include:
+  - local: templates/stop.yml
+    inputs: {{ {binary}, target: elsewhere }}
+"#
+        ),
+    );
+    let (done, log) = project.run(&world).await;
+    assert!(!done && log.contains("say which cloud"), "{log}");
+    let ec2 = |call: &String| call.starts_with("ec2");
+    assert!(!world.host_calls().iter().any(ec2), "{log}");
     world.finish().await;
 }

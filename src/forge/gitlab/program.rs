@@ -229,6 +229,9 @@ fn config(spec: &ForgeSpec, name: &str, token: &str, surroundings: &Surroundings
         quoted(&docker.image),
         volumes.join(", ")
     ));
+    if let Some(image) = &docker.helper_image {
+        text.push_str(&format!("helper_image = {}\n", quoted(image)));
+    }
     if surroundings.gpu && surroundings.gpu_in_containers {
         text.push_str("gpus = \"all\"\n");
     }
@@ -420,6 +423,7 @@ mod tests {
         let docker = Docker {
             image: "ubuntu:24.04".into(),
             volumes: vec!["/a \"b\":/b".into()],
+            helper_image: Some("mirror.example/helper:v1".into()),
         };
         let (_, config) = started(Some(&docker), true);
         assert!(config.contains("image = \"ubuntu:24.04\""), "{config}");
@@ -428,6 +432,10 @@ mod tests {
             "{config}"
         );
         assert!(config.contains("gpus = \"all\""), "{config}");
+        assert!(
+            config.contains("helper_image = \"mirror.example/helper:v1\""),
+            "{config}"
+        );
         // Without the toolkit, Docker would refuse every container.
         let (_, config) = started(Some(&docker), false);
         assert!(!config.contains("gpus"), "{config}");

@@ -286,7 +286,7 @@ impl GitLab {
         tags: &[&str],
         script: JobScript,
     ) -> u64 {
-        let tags: Vec<String> = tags.iter().map(|tag| (*tag).into()).collect();
+        let tags = job_tags(tags);
         let id = lock(&self.hub.state).queue_pipeline(project, job_name, &tags, script);
         self.hub.wake();
         id
@@ -294,7 +294,7 @@ impl GitLab {
 
     /// Adds a job to a pipeline; the answer is the job's id.
     pub fn add_job(&self, pipeline: u64, name: &str, tags: &[&str], script: JobScript) -> u64 {
-        let tags: Vec<String> = tags.iter().map(|tag| (*tag).into()).collect();
+        let tags = job_tags(tags);
         let id = lock(&self.hub.state).add_job(pipeline, name, &tags, script);
         self.hub.wake();
         id
@@ -352,6 +352,13 @@ impl GitLab {
         left.map(|runner| format!("runner {} of {}", runner.description, runner.owner.path))
             .collect()
     }
+}
+
+/// A job's tags as they are once expanded, which is before its pipeline has an id.
+fn job_tags(tags: &[&str]) -> Vec<String> {
+    let expanded = tags.iter().all(|tag| !tag.contains('$'));
+    assert!(expanded, "a variable in the tags {tags:?}");
+    tags.iter().map(|tag| (*tag).into()).collect()
 }
 
 /// Notices who went away, as long as there is somebody to notice it for.
