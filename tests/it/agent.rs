@@ -26,9 +26,12 @@ async fn at_work(world: &World, args: &[&str]) -> (u64, String) {
         .await;
     // Until the program has printed it and the hook has noted it.
     let id = world.instance().id;
+    let ec2 = world.sandbox.ec2();
+    let note = ec2.disk(&id).join("var/lib/runner-launch/job/note");
     world
         .until("the agent knows", || {
-            world.sandbox.ec2().console(&id).contains("job_started")
+            let noted = std::fs::read_to_string(&note).unwrap_or_default();
+            noted.ends_with('\n') && ec2.console(&id).contains("job_started")
         })
         .await;
     (run, id)
