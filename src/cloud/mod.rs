@@ -228,9 +228,63 @@ pub trait Plan: Send + Sync {
     /// The most bytes of user data that the cloud takes.
     fn user_data_limit(&self) -> usize;
 
+    /// What the instance must know of its cloud.
+    fn machine(&self) -> MachineSide;
+
     /// Makes one instance, trying the candidates in order. Idempotent by the order's id: the same
     /// order never makes two.
     async fn create(&self, order: &Order) -> Result<Instance>;
+}
+
+/// A cloud as its instances see it.
+#[derive(Debug, Clone)]
+pub struct MachineSide {
+    /// How the agent hears of its machine's end.
+    pub notices: Option<NoticeSource>,
+    /// How the agent ends its machine.
+    pub give_back: GiveBack,
+    /// The same as a POSIX shell script, for when there is no agent to do it; empty where powering
+    /// off is enough.
+    pub farewell: String,
+    /// What of the metadata service is closed to jobs.
+    pub closed: ClosedMetadata,
+}
+
+/// What of the metadata service at 169.254.169.254 only root may read: the user data holds secrets,
+/// and so may the rest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ClosedMetadata {
+    /// Requests that contain one of these words, each of shell-safe characters.
+    Paths(&'static [&'static str]),
+    /// All of it.
+    All,
+}
+
+impl ClosedMetadata {
+    /// The bootstrap script's form of it: words, or `*`.
+    pub fn words(self) -> String {
+        match self {
+            ClosedMetadata::Paths(paths) => paths.join(" "),
+            ClosedMetadata::All => "*".to_owned(),
+        }
+    }
+}
+
+/// What ends an instance's bill; part of the agent's configuration.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum GiveBack {
+    /// A machine that is off is deleted by its cloud.
+    #[default]
+    PowerOff,
+}
+
+/// Asks the cloud to delete this very machine. `false`: there is nobody to ask, or the machine may
+/// not; powering it off is all that is left to do.
+pub async fn give_back(how: &GiveBack, _host: &Host, _http: &Http) -> Result<bool> {
+    match how {
+        GiveBack::PowerOff => Ok(false),
+    }
 }
 
 /// How an instance's agent hears of its machine's end; part of the agent's configuration.
@@ -249,8 +303,11 @@ pub enum Notice {
         /// What the cloud said.
         detail: String,
     },
-    /// The machine is likelier to be taken away than others.
-    Rebalance,
+    /// The machine is likelier to be taken away than others, or will be, but not yet.
+    Rebalance {
+        /// What the cloud said.
+        detail: String,
+    },
 }
 
 /// Waits for the cloud's next announcement, for ever if need be.

@@ -301,7 +301,7 @@ async fn a_killed_launcher_leaves_an_instance_that_ends_by_itself() {
     let instance = world.sandbox.ec2().instances().remove(0);
     let console = world.sandbox.ec2().console(&instance.id);
     assert!(
-        console.contains("not ready in time, powering off"),
+        console.contains("not ready in time, giving the machine back"),
         "{}",
         world.report()
     );
