@@ -1,6 +1,7 @@
 //! The seam to the clouds. Forges are unknown here.
 
 pub mod aws;
+pub mod gcp;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,0 +1,9 @@
+//! Google Compute Engine, by its REST API.
+
+// The rest of this cloud is on its way.
+#![allow(dead_code)]
+
+mod client;
+mod credentials;
+mod operation;
+mod refusal;
