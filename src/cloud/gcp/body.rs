@@ -122,7 +122,8 @@ pub(super) struct Wanted<'a> {
     pub(super) image: &'a str,
     pub(super) disk_gb: u32,
     pub(super) spot: bool,
-    pub(super) labels: BTreeMap<String, String>,
+    pub(super) instance_labels: Option<BTreeMap<String, String>>,
+    pub(super) disk_labels: Option<BTreeMap<String, String>>,
     pub(super) tag: Option<&'a str>,
     pub(super) account: Option<&'a Account>,
     pub(super) user_data: &'a [u8],
@@ -145,11 +146,9 @@ impl Wanted<'_> {
                 // After a crash it boots again, and the script of the first boot gives it back: an
                 // instance that only stops goes on costing.
                 automatic_restart: true,
-                // GPUs don't migrate.
-                // <https://docs.cloud.google.com/compute/docs/gpus/gpu-host-maintenance>
-                on_host_maintenance: match self.machine.has_gpu() {
-                    true => "TERMINATE",
-                    false => "MIGRATE",
+                on_host_maintenance: match self.machine.migrates() {
+                    true => "MIGRATE",
+                    false => "TERMINATE",
                 },
                 instance_termination_action: None,
             },
@@ -166,7 +165,7 @@ impl Wanted<'_> {
                     source_image: self.image.to_owned(),
                     disk_type: format!("zones/{zone}/diskTypes/{}", self.machine.disk_type()),
                     disk_size_gb: self.disk_gb.to_string(),
-                    labels: self.labels.clone(),
+                    labels: self.disk_labels.unwrap_or_default(),
                 },
             }],
             network_interfaces: [Interface {
@@ -195,7 +194,7 @@ impl Wanted<'_> {
                 ],
             },
             scheduling,
-            labels: self.labels,
+            labels: self.instance_labels.unwrap_or_default(),
             tags: self.tag.map(|tag| Tags {
                 items: [tag.to_owned()],
             }),

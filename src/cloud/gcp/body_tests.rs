@@ -15,7 +15,8 @@ fn wanted<'a>(machine: &'a Machine, account: Option<&'a Account>) -> Wanted<'a> 
         image: "projects/p/global/images/i",
         disk_gb: 35,
         spot: false,
-        labels: BTreeMap::from([("team".into(), "ml".into())]),
+        instance_labels: Some(BTreeMap::from([("team".into(), "ml".into())])),
+        disk_labels: Some(BTreeMap::from([("team".into(), "ml".into())])),
         tag: None,
         account,
         user_data: b"#!/bin/sh\n",
@@ -75,7 +76,8 @@ fn spot_gpus_accounts_and_tags_are_added() {
         spot: true,
         tag: Some("runner-launch-ssh"),
         standard_tier: false,
-        labels: BTreeMap::new(),
+        instance_labels: None,
+        disk_labels: None,
         ..wanted(&t4, Some(&account))
     };
     let body = serde_json::to_value(body.body()).unwrap();
@@ -118,6 +120,7 @@ fn gpus_end_with_their_host_and_are_never_added_to_machines_that_carry_them() {
     for (text, maintenance, added) in [
         ("m+t4", "TERMINATE", true),
         ("m+l4", "TERMINATE", false),
+        ("c3-standard-192-metal", "TERMINATE", false),
         ("c4-standard-4", "MIGRATE", false),
     ] {
         let machine = machine(text);

@@ -397,8 +397,16 @@ impl Machine {
         }
     }
 
-    pub(super) fn has_gpu(&self) -> bool {
+    fn has_gpu(&self) -> bool {
         self.driver() != Driver::None
+    }
+
+    /// Whether it can move to another host while it runs.
+    /// <https://docs.cloud.google.com/compute/docs/instances/host-maintenance-overview>
+    pub(super) fn migrates(&self) -> bool {
+        let fixed = matches!(series(&self.machine_type), "h3" | "h4d" | "x4")
+            || self.machine_type.ends_with("-metal");
+        !(fixed || self.has_gpu())
     }
 
     /// The type of its boot disk: Hyperdisk where the series takes nothing else.
