@@ -13,7 +13,7 @@ use super::credentials::Chain;
 use super::refusal::{COMPUTE, Meaning, Refusal, judge};
 use crate::error::{Error, Result};
 use crate::host::Host;
-use crate::http::{Http, Policy, Request, maybe_done};
+use crate::http::{Http, Policy, Reply, Request, maybe_done};
 use crate::secret::Secret;
 
 /// Where the service is. <https://cloud.google.com/compute/docs/reference/rest/v1>
@@ -111,6 +111,11 @@ impl Call {
     pub(super) fn within(mut self, policy: Policy) -> Self {
         self.policy = Some(policy);
         self
+    }
+
+    /// The name in traces.
+    fn name(&self) -> String {
+        format!("compute:{}", self.what)
     }
 
     fn policy(&self) -> Policy {
@@ -261,20 +266,16 @@ impl Client {
 
     /// Sends a call and reads the answer.
     pub(super) async fn call<T: DeserializeOwned>(&self, call: &Call) -> Result<T, Failure> {
+        let api = self.api()?;
         let project = match call.own {
             true => self.project().await?,
             false => String::new(),
         };
-        let url = call.url(&self.api()?, &project)?;
-        let what = format!("compute:{}", call.what);
         loop {
             let bearer = self.chain.bearer().await?;
-            let quota_project = self.chain.quota_project().await?;
-            let build = || request(call, &url, &bearer, quota_project.as_deref());
-            let reply = self
-                .http
-                .send(&what, call.policy(), build, |reply| judge(COMPUTE, reply))
-                .await?;
+            let payer = self.chain.quota_project().await?;
+            let reply =
+                exchange(&self.http, &api, &project, call, &bearer, payer.as_deref()).await?;
             // A token that isn't taken has done nothing: where there is another way to one, the
             // call is made again.
             if reply.status == StatusCode::UNAUTHORIZED && self.chain.refused(&bearer).await {
@@ -284,41 +285,49 @@ impl Client {
                 return Err(Failure::Refused(Refusal::read(COMPUTE, &reply)));
             }
             return serde_json::from_slice(&reply.body).map_err(|error| {
-                let reading = Error::other(format!("reading the answer to {what}"));
+                let reading = Error::other(format!("reading the answer to {}", call.name()));
                 Failure::Broken(reading.caused_by(error))
             });
         }
     }
 }
 
-fn request(
+/// Sends a call with a token; `payer` is the project that its rates count against, where that is
+/// another one.
+pub(super) async fn exchange(
+    http: &Http,
+    api: &Url,
+    project: &str,
     call: &Call,
-    url: &Url,
     bearer: &Secret,
-    quota_project: Option<&str>,
-) -> Result<Request> {
-    let mut request = Request::new(call.method.clone(), url.clone());
-    request.body = call.body.clone();
-    request
-        .headers
-        .insert(header::AUTHORIZATION, authorization(bearer)?);
-    if let Some(project) = quota_project {
-        let value = HeaderValue::from_str(project)
-            .map_err(|error| Error::usage("reading the quota project").caused_by(error))?;
-        request.headers.insert(USER_PROJECT, value);
-    }
-    if !call.body.is_empty() {
-        request.headers.insert(
-            header::CONTENT_TYPE,
-            HeaderValue::from_static("application/json"),
-        );
-    } else if call.method != Method::GET {
-        // Google refuses a POST that doesn't say how long it is: 411.
-        request
-            .headers
-            .insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
-    }
-    Ok(request)
+    payer: Option<&str>,
+) -> Result<Reply> {
+    let url = call.url(api, project)?;
+    let build = || {
+        let mut request = Request::new(call.method.clone(), url.clone());
+        request.body = call.body.clone();
+        let headers = &mut request.headers;
+        headers.insert(header::AUTHORIZATION, authorization(bearer)?);
+        if let Some(payer) = payer {
+            let value = HeaderValue::from_str(payer)
+                .map_err(|error| Error::usage("reading the quota project").caused_by(error))?;
+            headers.insert(USER_PROJECT, value);
+        }
+        if !call.body.is_empty() {
+            headers.insert(
+                header::CONTENT_TYPE,
+                HeaderValue::from_static("application/json"),
+            );
+        } else if call.method != Method::GET {
+            // Google refuses a POST that doesn't say how long it is: 411.
+            headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
+        }
+        Ok(request)
+    };
+    http.send(&call.name(), call.policy(), build, |reply| {
+        judge(COMPUTE, reply)
+    })
+    .await
 }
 
 /// The header that carries a token, hidden from whatever prints headers.

@@ -5,5 +5,7 @@
 
 mod client;
 mod credentials;
+pub mod give_back;
+pub mod metadata;
 mod operation;
 mod refusal;

@@ -439,6 +439,16 @@ impl Refusal {
         }
     }
 
+    /// The same where a token was asked for: whatever the reason, we are not who we should be.
+    pub(super) fn of_token(self, doing: impl Into<String>) -> Error {
+        let ours = (400..500).contains(&self.status) && self.meaning() != Meaning::Throttled;
+        let error = self.during(doing);
+        match ours {
+            true => error.with_kind(Kind::Denied),
+            false => error,
+        }
+    }
+
     fn hint(&self) -> Option<String> {
         let fixed = match self.reason.as_str() {
             "invalid_grant" => {
