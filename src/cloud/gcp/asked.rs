@@ -169,8 +169,7 @@ pub(super) mod tests {
                 spec.gpu = Some(Gpu::Model("t4".into()));
                 spec.regions = vec!["us-west1-a".into(), "europe-west4".into(), "us-east".into()];
                 spec.metadata = vec![("team".into(), "ml".into())];
-                spec.permission_set =
-                    Some("ci@p.iam.gserviceaccount.com,scopes=storage-rw".into());
+                spec.permission_set = Some("ci@p.iam.gserviceaccount.com,scopes=storage-rw".into());
                 spec.image = Some("debian-cloud/debian-12".into());
             }),
             [""; 0]
@@ -235,6 +234,9 @@ pub(super) mod tests {
         let mut spec = spec();
         spec.regions = vec!["us-west1-a".into(), "europe-west4".into(), "us-east".into()];
         let asked = Asked::read(&spec).unwrap();
-        assert_eq!(asked.open_regions(), BTreeSet::from(["europe-west4", "us-east1"]));
+        assert_eq!(
+            asked.open_regions(),
+            BTreeSet::from(["europe-west4", "us-east1"])
+        );
     }
 }

@@ -106,7 +106,10 @@ fn spot_gpus_accounts_and_tags_are_added() {
             }]),
         ),
         ("/tags", json!({"items": ["runner-launch-ssh"]})),
-        ("/networkInterfaces/0/accessConfigs/0/networkTier", json!("PREMIUM")),
+        (
+            "/networkInterfaces/0/accessConfigs/0/networkTier",
+            json!("PREMIUM"),
+        ),
     ];
     for (path, expected) in cases {
         assert_eq!(body.pointer(path), Some(&expected), "{path}");
@@ -126,7 +129,8 @@ fn gpus_end_with_their_host_and_are_never_added_to_machines_that_carry_them() {
         let machine = machine(text);
         let body = serde_json::to_value(wanted(&machine, None).body()).unwrap();
         assert_eq!(
-            body.pointer("/scheduling/onHostMaintenance").and_then(Value::as_str),
+            body.pointer("/scheduling/onHostMaintenance")
+                .and_then(Value::as_str),
             Some(maintenance),
             "{text}"
         );
@@ -137,7 +141,9 @@ fn gpus_end_with_their_host_and_are_never_added_to_machines_that_carry_them() {
 #[test]
 fn a_compressed_script_unpacks_itself() {
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
-    encoder.write_all(b"#!/bin/sh\necho \"it ran\"; exit 3\n").unwrap();
+    encoder
+        .write_all(b"#!/bin/sh\necho \"it ran\"; exit 3\n")
+        .unwrap();
     let text = script(&encoder.finish().unwrap());
     let output = Command::new("sh").arg("-c").arg(&text).output().unwrap();
     assert_eq!(String::from_utf8_lossy(&output.stdout), "it ran\n");

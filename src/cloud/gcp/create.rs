@@ -8,6 +8,7 @@ use tokio::time::sleep;
 
 use super::body::Wanted;
 use super::client::{Call, Failure};
+use super::give_back::FAREWELL;
 use super::network::{self, NETWORK, Network};
 use super::operation::{self, Operation};
 use super::plan::{GcpPlan, Identity, Way};
@@ -74,7 +75,7 @@ impl Plan for GcpPlan {
                 false => GiveBack::PowerOff,
             },
             farewell: match can_delete {
-                true => super::give_back::farewell(&self.api),
+                true => farewell(&self.api),
                 false => String::new(),
             },
             closed: match self.identity {
@@ -103,6 +104,13 @@ impl Plan for GcpPlan {
         *made = Some((order.launch_id.clone(), instance.clone()));
         Ok(instance)
     }
+}
+
+/// The script that has the machine deleted, with the address that it takes.
+fn farewell(api: &url::Url) -> String {
+    // No address holds a quote: they are written as %27.
+    let quoted = api.as_str().replace('\'', "%27");
+    format!("compute_api='{quoted}'\n{FAREWELL}")
 }
 
 /// A way that was tried, and how Google refused it.
@@ -183,7 +191,10 @@ impl Terms {
         // <https://docs.cloud.google.com/network-tiers/docs/overview>
         if self.standard_tier
             && refusal.meaning() == Meaning::Other
-            && refusal.message.to_ascii_lowercase().contains("network tier")
+            && refusal
+                .message
+                .to_ascii_lowercase()
+                .contains("network tier")
         {
             tracing::info!("the Standard network tier was refused: the Premium one is taken");
             self.standard_tier = false;
@@ -228,10 +239,7 @@ impl GcpPlan {
             match self.insert(order, candidate, way, &mut terms).await {
                 Ok(instance) => return Ok(instance),
                 Err(Failure::Refused(refusal))
-                    if matches!(
-                        refusal.meaning(),
-                        Meaning::ZoneCapacity | Meaning::Quota(_)
-                    ) =>
+                    if matches!(refusal.meaning(), Meaning::ZoneCapacity | Meaning::Quota(_)) =>
                 {
                     tracing::info!("{}: {refusal}", place(candidate, way));
                     tried.push(Tried {
@@ -286,13 +294,7 @@ impl GcpPlan {
         }
     }
 
-    fn call(
-        &self,
-        order: &Order,
-        candidate: &Candidate,
-        way: &Way,
-        terms: &Terms,
-    ) -> Result<Call> {
+    fn call(&self, order: &Order, candidate: &Candidate, way: &Way, terms: &Terms) -> Result<Call> {
         let labels = labels::with_ours(&self.asked.labels, &order.launch_id);
         let name = names::instance_name(order);
         let body = Wanted {
@@ -326,7 +328,8 @@ impl GcpPlan {
     ) -> Result<Instance, Failure> {
         let name = names::instance_name(order);
         let found = instances::get(&self.client, &way.zone, &name).await;
-        let found = found.map_err(|failure| Failure::Broken(failure.during(format!("finding {name}"))))?;
+        let found =
+            found.map_err(|failure| Failure::Broken(failure.during(format!("finding {name}"))))?;
         match found {
             Some(item) if item.launch_id() == Some(order.launch_id.as_str()) => {
                 Ok(instance(order, candidate, way))

@@ -210,7 +210,10 @@ mod tests {
     #[test]
     fn images_are_named_in_every_form_of_googles() {
         let cases = [
-            ("debian-cloud/debian-12", "projects/debian-cloud/global/images/family/debian-12"),
+            (
+                "debian-cloud/debian-12",
+                "projects/debian-cloud/global/images/family/debian-12",
+            ),
             ("my-image", "global/images/my-image"),
             ("global/images/family/mine", "global/images/family/mine"),
             (

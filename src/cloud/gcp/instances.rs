@@ -12,7 +12,7 @@ use super::operation::{self, Operation, last};
 use super::places::{Place, region_of};
 use super::refusal::Meaning;
 use crate::cloud::{Instance, InstanceRef, InstanceState};
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 /// What is read of an instance: all but its metadata, for they hold the user data.
 const FIELDS: &str = "name,description,status,statusMessage,zone,machineType,creationTimestamp,\
@@ -174,11 +174,7 @@ fn is_in(zone: &str, place: &str) -> bool {
 
 /// One instance, where its zone is known.
 /// <https://docs.cloud.google.com/compute/docs/reference/rest/v1/instances/get>
-pub(super) async fn get(
-    client: &Client,
-    zone: &str,
-    name: &str,
-) -> Result<Option<Item>, Failure> {
+pub(super) async fn get(client: &Client, zone: &str, name: &str) -> Result<Option<Item>, Failure> {
     let call = Call::get("instances.get", path(zone, name)).query("fields", FIELDS);
     match client.call(&call).await {
         Ok(item) => Ok(Some(item)),
@@ -325,7 +321,11 @@ pub(super) async fn console(client: &Client, instance: &InstanceRef) -> Result<O
 }
 
 fn plain(console: &str) -> Option<String> {
-    let lines: Vec<String> = console.replace('\r', "").lines().map(without_escapes).collect();
+    let lines: Vec<String> = console
+        .replace('\r', "")
+        .lines()
+        .map(without_escapes)
+        .collect();
     let text = lines.join("\n");
     (!text.trim().is_empty()).then_some(text)
 }

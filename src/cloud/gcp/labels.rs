@@ -93,7 +93,12 @@ mod tests {
     #[test]
     fn googles_rules_are_checked() {
         let long = "x".repeat(63);
-        let good = [("team", "ml-1_2"), ("a", ""), ("größe", "größer"), (&long, &long)];
+        let good = [
+            ("team", "ml-1_2"),
+            ("a", ""),
+            ("größe", "größer"),
+            (&long, &long),
+        ];
         assert_eq!(mistakes(&good), [""; 0]);
         let too_long = "x".repeat(64);
         let bad = [
@@ -118,7 +123,9 @@ mod tests {
     #[test]
     fn there_are_only_so_many_labels() {
         let labels = |count: usize| -> Vec<(String, String)> {
-            (0..count).map(|n| (format!("k{n}"), String::new())).collect()
+            (0..count)
+                .map(|n| (format!("k{n}"), String::new()))
+                .collect()
         };
         for (count, expected) in [(62, 0), (63, 1)] {
             let mut mistakes = Vec::new();
@@ -132,6 +139,10 @@ mod tests {
         let labels = with_ours(&BTreeMap::from([("team".into(), "ml".into())]), "abc123");
         assert_eq!(labels.len(), 3);
         assert_eq!(labels[TAG_LAUNCH], "abc123");
-        assert!(labels.iter().all(|(key, value)| is_plain(key) && is_plain(value)));
+        assert!(
+            labels
+                .iter()
+                .all(|(key, value)| is_plain(key) && is_plain(value))
+        );
     }
 }

@@ -90,7 +90,9 @@ pub(super) async fn wave(client: &Client, asked: &Asked, now: Timestamp) -> Resu
     };
     let left_over = async {
         let before = now
-            .checked_sub(jiff::SignedDuration::from_secs(LEFT_OVER.as_secs().cast_signed()))
+            .checked_sub(jiff::SignedDuration::from_secs(
+                LEFT_OVER.as_secs().cast_signed(),
+            ))
             .unwrap_or(now);
         // A launch doesn't depend on it.
         let found = instances::left_over(client, before).await;

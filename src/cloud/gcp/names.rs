@@ -31,7 +31,10 @@ pub(super) fn instance_name(order: &Order) -> String {
         Some(_) => "r-",
         None => "runner",
     };
-    let cut: String = format!("{first}{plain}").chars().take(NAME_LENGTH).collect();
+    let cut: String = format!("{first}{plain}")
+        .chars()
+        .take(NAME_LENGTH)
+        .collect();
     format!("{}-{}", cut.trim_end_matches('-'), suffix(&order.launch_id))
 }
 
@@ -76,7 +79,8 @@ pub(super) fn described<'a>(instance_name: &str, description: &'a str) -> Option
     let (launch_id, rest) = description.strip_prefix(MARK)?.split_once(": ")?;
     // Addresses have no spaces, names may have.
     let (name, serves) = rest.rsplit_once(" for ")?;
-    let ours = is_name(instance_name) && instance_name.ends_with(&format!("-{}", suffix(launch_id)));
+    let ours =
+        is_name(instance_name) && instance_name.ends_with(&format!("-{}", suffix(launch_id)));
     ours.then_some(Described {
         launch_id,
         name,
@@ -116,7 +120,13 @@ mod tests {
             assert_eq!(named, expected);
             assert!(is_name(&named), "{named}");
         }
-        for text in ["", "i-0123456789abcdef0", "x-0a1b2c3d4e5", "-0a1b2c3d4e5f", "X-0a1b2c3d4e5f"] {
+        for text in [
+            "",
+            "i-0123456789abcdef0",
+            "x-0a1b2c3d4e5",
+            "-0a1b2c3d4e5f",
+            "X-0a1b2c3d4e5f",
+        ] {
             assert!(!is_name(text), "{text}");
         }
     }

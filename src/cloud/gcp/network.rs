@@ -91,7 +91,8 @@ pub(super) async fn ensure(
             }
         }
         Network::Present(existing) => {
-            let missing = |existing: &Existing| regions.iter().any(|region| !existing.reaches(region));
+            let missing =
+                |existing: &Existing| regions.iter().any(|region| !existing.reaches(region));
             if !missing(existing) {
                 return Ok(());
             }
@@ -159,7 +160,9 @@ async fn until_it_reaches(client: &Client, regions: &BTreeSet<&str>) -> Result<(
         }
         if started.elapsed() > MAKING {
             // It may have what it needs without saying so: the instance's creation tells.
-            tracing::warn!("the network {NETWORK} isn't ready after {MAKING:?}; trying all the same");
+            tracing::warn!(
+                "the network {NETWORK} isn't ready after {MAKING:?}; trying all the same"
+            );
             return Ok(());
         }
         sleep(PAUSE).await;
@@ -195,7 +198,10 @@ pub(super) fn ssh_rule(ssh: &[Cidr]) -> Option<String> {
         [everywhere] if everywhere == "0.0.0.0/0" => Some(format!("{NETWORK}-ssh")),
         ranges => {
             let hash = digest(&SHA256, ranges.join(",").as_bytes());
-            let hash: String = hash.as_ref()[..4].iter().map(|byte| format!("{byte:02x}")).collect();
+            let hash: String = hash.as_ref()[..4]
+                .iter()
+                .map(|byte| format!("{byte:02x}"))
+                .collect();
             Some(format!("{NETWORK}-ssh-{hash}"))
         }
     }

@@ -114,7 +114,11 @@ pub(super) async fn wait_briefly(
             Ok(answer) => operation = answer,
             // No answer yet, or a fault that passes: the deadline bounds how often it is asked.
             Err(failure) if failure.is_passing() => {}
-            Err(failure) => return Err(failure),
+            // Not the operation's end, but the question's: what comes of it isn't known.
+            Err(failure) => {
+                let doing = format!("waiting for {}", operation.name);
+                return Err(Failure::Broken(failure.during(doing)));
+            }
         }
         if asked.elapsed() < PAUSE {
             tokio::time::sleep(PAUSE.min(left)).await;

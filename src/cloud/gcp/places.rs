@@ -73,7 +73,9 @@ fn is_zone(text: &str) -> bool {
 /// The region of a zone, or of a region.
 pub(super) fn region_of(place: &str) -> &str {
     match Place::read(place) {
-        Ok(Place { zone: Some(_), .. }) => place.rsplit_once('-').map_or(place, |(region, _)| region),
+        Ok(Place { zone: Some(_), .. }) => {
+            place.rsplit_once('-').map_or(place, |(region, _)| region)
+        }
         _ => place,
     }
 }
@@ -91,9 +93,24 @@ mod tests {
             ("eu-west", "europe-west1", Some("europe-west1-d"), false),
             ("us-west1", "us-west1", None, false),
             ("us-west1-b", "us-west1", Some("us-west1-b"), true),
-            ("northamerica-northeast1", "northamerica-northeast1", None, false),
-            ("europe-west12-a", "europe-west12", Some("europe-west12-a"), true),
-            ("us-central1-ai1a", "us-central1", Some("us-central1-ai1a"), true),
+            (
+                "northamerica-northeast1",
+                "northamerica-northeast1",
+                None,
+                false,
+            ),
+            (
+                "europe-west12-a",
+                "europe-west12",
+                Some("europe-west12-a"),
+                true,
+            ),
+            (
+                "us-central1-ai1a",
+                "us-central1",
+                Some("us-central1-ai1a"),
+                true,
+            ),
         ];
         for (text, region, zone, only) in cases {
             let expected = Place {
@@ -103,9 +120,23 @@ mod tests {
             };
             assert_eq!(Place::read(text).unwrap(), expected, "{text}");
         }
-        for text in ["", "here", "us", "us1", "us-1", "us-west-1", "us-west1-", "us-west1-B", "us-west1-1", "-west1"] {
+        for text in [
+            "",
+            "here",
+            "us",
+            "us1",
+            "us-1",
+            "us-west-1",
+            "us-west1-",
+            "us-west1-B",
+            "us-west1-1",
+            "-west1",
+        ] {
             let complaint = Place::read(text).unwrap_err();
-            assert!(complaint.starts_with("--cloud-region: "), "{text}: {complaint}");
+            assert!(
+                complaint.starts_with("--cloud-region: "),
+                "{text}: {complaint}"
+            );
         }
     }
 

@@ -149,7 +149,9 @@ fn no_zones(place: &Place, facts: &Facts) -> Error {
             .hint("gcloud compute regions list shows the regions"),
         None => Error::new(Kind::Denied, format!("looking for the zones of {region}"))
             .caused_by("compute.zones.list isn't allowed")
-            .hint(format!("allow it, or name a zone: --cloud-region={region}-a")),
+            .hint(format!(
+                "allow it, or name a zone: --cloud-region={region}-a"
+            )),
     }
 }
 
@@ -267,12 +269,10 @@ fn choose_image(
                 continue;
             }
             Some(Found::Missing) | None => {
-                problem = Some(
-                    Error::usage(format!("there is no image {path}")).hint(
-                        "--cloud-image takes project/family, or an image's path such as \
+                problem = Some(Error::usage(format!("there is no image {path}")).hint(
+                    "--cloud-image takes project/family, or an image's path such as \
                          projects/my-project/global/images/my-image",
-                    ),
-                );
+                ));
                 continue;
             }
         };

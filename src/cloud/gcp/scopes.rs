@@ -78,7 +78,10 @@ impl Account {
         };
         let well_formed = email.split_once('@').is_some_and(|(name, domain)| {
             let plain = |c: char| c.is_ascii_alphanumeric() || "-_.+:".contains(c);
-            !name.is_empty() && domain.contains('.') && name.chars().all(plain) && domain.chars().all(plain)
+            !name.is_empty()
+                && domain.contains('.')
+                && name.chars().all(plain)
+                && domain.chars().all(plain)
         });
         // Google's own word for the project's default account.
         if !well_formed && email != "default" {
@@ -115,7 +118,10 @@ impl Account {
 fn expand(name: &str) -> Result<Vec<String>, String> {
     let known = ALIASES.iter().find(|(alias, _)| *alias == name);
     if let Some((_, scopes)) = known {
-        return Ok(scopes.iter().map(|scope| format!("{PREFIX}{scope}")).collect());
+        return Ok(scopes
+            .iter()
+            .map(|scope| format!("{PREFIX}{scope}"))
+            .collect());
     }
     let is_address = name.strip_prefix("https://").is_some_and(|rest| {
         !rest.is_empty() && rest.chars().all(|c| c.is_ascii_graphic() && c != '"')
@@ -146,8 +152,16 @@ mod tests {
         let cases = [
             (ROBOT.to_owned(), vec![CLOUD_PLATFORM], true),
             (format!("{ROBOT},scopes=compute-rw"), vec![COMPUTE], true),
-            (format!("{ROBOT},scopes=storage-rw,{drive}"), vec![storage, drive], false),
-            (format!("{ROBOT},scopes=storage-rw,storage-rw"), vec![storage], false),
+            (
+                format!("{ROBOT},scopes=storage-rw,{drive}"),
+                vec![storage, drive],
+                false,
+            ),
+            (
+                format!("{ROBOT},scopes=storage-rw,storage-rw"),
+                vec![storage],
+                false,
+            ),
         ];
         for (text, scopes, can_delete) in cases {
             let account = Account::read(&text).unwrap();

@@ -325,7 +325,9 @@ fn is_machine_type(text: &str) -> bool {
                 .chars()
                 .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit())
     };
-    words.len() >= 2 && words.iter().all(|word| plain(&word)) && text.starts_with(|c: char| c.is_ascii_lowercase())
+    words.len() >= 2
+        && words.iter().all(|word| plain(&word))
+        && text.starts_with(|c: char| c.is_ascii_lowercase())
 }
 
 /// The machine series. Names that begin with `custom-` are N1, and so are the two shared-core types
@@ -416,8 +418,8 @@ impl Machine {
     /// <https://docs.cloud.google.com/compute/docs/disks/persistent-disks#machine-series-pd>
     pub(super) fn disk_type(&self) -> &'static str {
         let persistent = match series(&self.machine_type) {
-            "e2" | "n1" | "n2" | "n2d" | "t2d" | "t2a" | "c2" | "c2d" | "m1" | "m2" | "m3" | "a2"
-            | "g2" | "h3" | "z3" | "ct5lp" | "ct5p" => true,
+            "e2" | "n1" | "n2" | "n2d" | "t2d" | "t2a" | "c2" | "c2d" | "m1" | "m2" | "m3"
+            | "a2" | "g2" | "h3" | "z3" | "ct5lp" | "ct5p" => true,
             // Bare metal machines have no driver for persistent disks.
             "c3" | "c3d" => !self.machine_type.ends_with("-metal"),
             "a3" => !self.machine_type.contains("ultragpu"),

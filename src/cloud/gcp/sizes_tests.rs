@@ -13,14 +13,26 @@ fn every_size_has_its_machine() {
         ("xl", None, "n2-custom-64-262144"),
         ("m", gpu("t4"), "n1-standard-4+nvidia-tesla-t4*1"),
         ("m+t4", None, "n1-standard-4+nvidia-tesla-t4*1"),
-        ("m+nvidia-tesla-t4*2", None, "n1-standard-4+nvidia-tesla-t4*2"),
+        (
+            "m+nvidia-tesla-t4*2",
+            None,
+            "n1-standard-4+nvidia-tesla-t4*2",
+        ),
         ("m", gpu("k80"), "custom-8-53248+nvidia-tesla-k80*1"),
         ("l+k80", gpu("k80"), "custom-32-131072+nvidia-tesla-k80*4"),
         ("xl+k80", None, "custom-64-212992-ext+nvidia-tesla-k80*8"),
         ("m+v100", None, "custom-8-65536-ext+nvidia-tesla-v100*1"),
         ("l+v100", None, "custom-32-262144-ext+nvidia-tesla-v100*4"),
-        ("xl", gpu("v100"), "custom-64-524288-ext+nvidia-tesla-v100*8"),
-        ("m", gpu("nvidia-tesla-v100"), "custom-8-65536-ext+nvidia-tesla-v100*1"),
+        (
+            "xl",
+            gpu("v100"),
+            "custom-64-524288-ext+nvidia-tesla-v100*8",
+        ),
+        (
+            "m",
+            gpu("nvidia-tesla-v100"),
+            "custom-8-65536-ext+nvidia-tesla-v100*1",
+        ),
         ("m+l4", None, "g2-standard-8"),
         ("m", gpu("nvidia-l4"), "g2-standard-8"),
         ("m+a100", None, "a2-highgpu-1g"),
@@ -28,7 +40,11 @@ fn every_size_has_its_machine() {
     ];
     for (text, gpu, expected) in cases {
         let (machine, note) = native(text, gpu.as_ref()).unwrap();
-        assert_eq!((machine.to_string().as_str(), note), (expected, None), "{text}");
+        assert_eq!(
+            (machine.to_string().as_str(), note),
+            (expected, None),
+            "{text}"
+        );
     }
 }
 
@@ -52,16 +68,28 @@ fn native_types_are_taken_as_they_are() {
     let cases = [
         ("n2-standard-8", None, "n2-standard-8"),
         ("custom-4-16384", None, "custom-4-16384"),
-        ("n1-standard-8+nvidia-tesla-t4*2", None, "n1-standard-8+nvidia-tesla-t4*2"),
+        (
+            "n1-standard-8+nvidia-tesla-t4*2",
+            None,
+            "n1-standard-8+nvidia-tesla-t4*2",
+        ),
         ("n1-standard-8+t4", None, "n1-standard-8+nvidia-tesla-t4*1"),
-        ("n1-standard-8", gpu("t4"), "n1-standard-8+nvidia-tesla-t4*1"),
+        (
+            "n1-standard-8",
+            gpu("t4"),
+            "n1-standard-8+nvidia-tesla-t4*1",
+        ),
         ("c4a-standard-4", Some(Gpu::None), "c4a-standard-4"),
         ("g2-standard-8", gpu("l4"), "g2-standard-8"),
         ("a4x-highgpu-4g", None, "a4x-highgpu-4g"),
     ];
     for (text, gpu, expected) in cases {
         let (machine, note) = native(text, gpu.as_ref()).unwrap();
-        assert_eq!((machine.to_string().as_str(), note), (expected, None), "{text}");
+        assert_eq!(
+            (machine.to_string().as_str(), note),
+            (expected, None),
+            "{text}"
+        );
     }
     let noted = [
         ("g2-standard-8", gpu("t4"), "carries GPUs of its own"),
@@ -86,16 +114,48 @@ fn wrong_types_are_explained() {
         ("m+*2", None, "--cloud-type: the GPUs of `m+*2`"),
         ("s", gpu("t4"), "--cloud-gpu: the size s takes no GPU"),
         ("m", gpu("tpu"), "--cloud-gpu: `tpu` is neither"),
-        ("xl", gpu("l4"), "--cloud-type: there is no size xl+l4 on Google Cloud; with that GPU there is m+l4"),
-        ("m", gpu("nvidia-b200"), "--cloud-gpu: name a machine type that carries nvidia-b200"),
-        ("m+l4*2", None, "--cloud-type: g2-standard-8, which m+l4 is, carries its GPUs"),
+        (
+            "xl",
+            gpu("l4"),
+            "--cloud-type: there is no size xl+l4 on Google Cloud; with that GPU there is m+l4",
+        ),
+        (
+            "m",
+            gpu("nvidia-b200"),
+            "--cloud-gpu: name a machine type that carries nvidia-b200",
+        ),
+        (
+            "m+l4*2",
+            None,
+            "--cloud-type: g2-standard-8, which m+l4 is, carries its GPUs",
+        ),
         ("m+t4", gpu("v100"), "--cloud-gpu: v100 contradicts"),
         ("m+t4", Some(Gpu::None), "--cloud-gpu: nogpu contradicts"),
-        ("e2-standard-8+t4", None, "--cloud-gpu: GPUs can be added to N1"),
-        ("g1-small", gpu("t4"), "--cloud-gpu: GPUs can be added to N1"),
-        ("n1-standard-8", gpu("l4"), "--cloud-gpu: l4 can't be added to n1-standard-8; name a machine type that carries it, such as g2-standard-8"),
-        ("g2-standard-8+nvidia-l4*1", None, "--cloud-type: g2-standard-8 carries its GPUs"),
-        ("n1-standard-8", gpu("gtx"), "--cloud-gpu: `gtx` is no GPU's name"),
+        (
+            "e2-standard-8+t4",
+            None,
+            "--cloud-gpu: GPUs can be added to N1",
+        ),
+        (
+            "g1-small",
+            gpu("t4"),
+            "--cloud-gpu: GPUs can be added to N1",
+        ),
+        (
+            "n1-standard-8",
+            gpu("l4"),
+            "--cloud-gpu: l4 can't be added to n1-standard-8; name a machine type that carries it, such as g2-standard-8",
+        ),
+        (
+            "g2-standard-8+nvidia-l4*1",
+            None,
+            "--cloud-type: g2-standard-8 carries its GPUs",
+        ),
+        (
+            "n1-standard-8",
+            gpu("gtx"),
+            "--cloud-gpu: `gtx` is no GPU's name",
+        ),
     ];
     for (text, gpu, expected) in cases {
         let complaint = native(text, gpu.as_ref()).unwrap_err();
@@ -110,9 +170,24 @@ fn a_name_tells_architecture_disk_and_driver() {
     let cases = [
         ("e2-custom-8-32768", Arch::X86_64, pd, Driver::None),
         ("g1-small", Arch::X86_64, pd, Driver::None),
-        ("custom-8-53248+nvidia-tesla-k80*1", Arch::X86_64, pd, Driver::Proprietary),
-        ("n1-standard-4+nvidia-tesla-v100*1", Arch::X86_64, pd, Driver::Proprietary),
-        ("n1-standard-4+nvidia-tesla-t4*1", Arch::X86_64, pd, Driver::Open),
+        (
+            "custom-8-53248+nvidia-tesla-k80*1",
+            Arch::X86_64,
+            pd,
+            Driver::Proprietary,
+        ),
+        (
+            "n1-standard-4+nvidia-tesla-v100*1",
+            Arch::X86_64,
+            pd,
+            Driver::Proprietary,
+        ),
+        (
+            "n1-standard-4+nvidia-tesla-t4*1",
+            Arch::X86_64,
+            pd,
+            Driver::Open,
+        ),
         ("t2a-standard-4", Arch::Aarch64, pd, Driver::None),
         ("c4a-standard-4", Arch::Aarch64, hyperdisk, Driver::None),
         ("n4a-standard-4", Arch::Aarch64, hyperdisk, Driver::None),
@@ -120,7 +195,12 @@ fn a_name_tells_architecture_disk_and_driver() {
         ("c4-standard-4", Arch::X86_64, hyperdisk, Driver::None),
         ("c4d-standard-4", Arch::X86_64, hyperdisk, Driver::None),
         ("c3-standard-4", Arch::X86_64, pd, Driver::None),
-        ("c3-standard-192-metal", Arch::X86_64, hyperdisk, Driver::None),
+        (
+            "c3-standard-192-metal",
+            Arch::X86_64,
+            hyperdisk,
+            Driver::None,
+        ),
         ("n9-standard-4", Arch::X86_64, hyperdisk, Driver::None),
         ("g2-standard-8", Arch::X86_64, pd, Driver::Open),
         ("a2-highgpu-1g", Arch::X86_64, pd, Driver::Open),
@@ -131,7 +211,11 @@ fn a_name_tells_architecture_disk_and_driver() {
     ];
     for (text, expected, disk, driver) in cases {
         let (machine, _) = native(text, None).unwrap();
-        let found = (arch(&machine.machine_type), machine.disk_type(), machine.driver());
+        let found = (
+            arch(&machine.machine_type),
+            machine.disk_type(),
+            machine.driver(),
+        );
         assert_eq!(found, (expected, disk, driver), "{text}");
     }
 }
