@@ -35,7 +35,6 @@ pub use crate::ec2::*;
 pub use crate::fault::{FaultKind, Hold};
 pub use crate::github::*;
 pub use crate::gitlab::*;
-pub use crate::google::SubjectTokenSource;
 pub use crate::instance::Process;
 
 use crate::calls::{Wire, lock};
