@@ -11,6 +11,8 @@ mod ec2;
 mod fault;
 mod github;
 mod gitlab;
+#[allow(dead_code, unused_imports, reason = "Compute Engine comes next")]
+mod google;
 mod imds;
 mod instance;
 mod runner_program;
