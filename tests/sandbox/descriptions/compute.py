@@ -21,10 +21,9 @@ METHODS = """
     globalOperations.get globalOperations.wait
     images.get images.getFromFamily
     instances.aggregatedList instances.delete instances.get instances.getSerialPortOutput
-    instances.insert instances.list instances.setLabels instances.setMetadata
-    machineTypes.aggregatedList machineTypes.get machineTypes.list
+    instances.insert instances.list
+    machineTypes.get machineTypes.list
     networks.get networks.insert networks.list
-    projects.get regions.get
     zoneOperations.get zoneOperations.wait
     zones.get zones.list
 """.split()

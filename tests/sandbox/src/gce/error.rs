@@ -6,145 +6,96 @@
 
 use serde_json::{Value, json};
 
-use crate::server::{Code, Response};
+pub(super) use crate::google::ApiError;
 
-/// A refusal.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct ApiError {
-    pub(crate) status: u16,
-    /// `error.errors[0].reason`.
-    pub(crate) reason: String,
-    pub(crate) message: String,
-    /// What `error.errors[0].message` says, where that is something else.
-    pub(crate) short: Option<String>,
-    /// `error.status`, which not all of the service's errors have.
-    pub(crate) canonical: Option<&'static str>,
-    pub(crate) details: Vec<Value>,
-}
-
-pub(crate) type Result<T> = std::result::Result<T, ApiError>;
+pub(super) type Result<T> = std::result::Result<T, ApiError>;
 
 impl ApiError {
-    pub(crate) fn new(status: u16, reason: &str, message: impl Into<String>) -> Self {
-        ApiError {
-            status,
-            reason: reason.into(),
-            message: message.into(),
-            short: None,
-            canonical: None,
-            details: Vec::new(),
-        }
-    }
-
     /// INVALID_FIELD_VALUE of the catalogue.
-    pub(crate) fn invalid(field: &str, value: &str, why: &str) -> Self {
+    pub(super) fn invalid(field: &str, value: &str, why: &str) -> Self {
         let message = format!("Invalid value for field '{field}': '{value}'. {why}");
         ApiError::new(400, "invalid", message)
     }
 
     /// MISSING_REQUIRED_FIELD of the catalogue.
-    pub(crate) fn missing(field: &str) -> Self {
+    pub(super) fn missing(field: &str) -> Self {
         let message = format!("Required field '{field}' not specified");
         ApiError::new(400, "required", message)
     }
 
     /// Things that don't go together.
-    pub(crate) fn bad(message: impl Into<String>) -> Self {
+    pub(super) fn bad(message: impl Into<String>) -> Self {
         ApiError::new(400, "badRequest", message)
     }
 
     /// A body, or a parameter, that the service's front end can't read.
-    pub(crate) fn unreadable(field: &str, message: impl Into<String>) -> Self {
+    pub(super) fn unreadable(field: &str, message: impl Into<String>) -> Self {
         let message = message.into();
         let mut violation = json!({"description": message});
         if !field.is_empty() {
             violation["field"] = json!(field);
         }
-        ApiError {
-            canonical: Some("INVALID_ARGUMENT"),
-            details: vec![json!({
-                "@type": "type.googleapis.com/google.rpc.BadRequest",
-                "fieldViolations": [violation],
-            })],
-            ..ApiError::new(400, "badRequest", message)
-        }
+        let mut error = ApiError::new(400, "badRequest", message).canonical();
+        error.details.push(json!({
+            "@type": "type.googleapis.com/google.rpc.BadRequest",
+            "fieldViolations": [violation],
+        }));
+        error
     }
 
     /// A query parameter that the front end can't read.
-    pub(crate) fn parameter(field: &str, message: impl Into<String>) -> Self {
+    pub(super) fn parameter(field: &str, message: impl Into<String>) -> Self {
         ApiError {
             reason: "invalidParameter".into(),
             ..ApiError::unreadable(field, message)
         }
     }
 
-    pub(crate) fn not_found(resource: &str) -> Self {
+    pub(super) fn not_found(resource: &str) -> Self {
         let message = format!("The resource '{resource}' was not found");
         ApiError::new(404, "notFound", message)
     }
 
-    pub(crate) fn exists(resource: &str) -> Self {
+    pub(super) fn exists(resource: &str) -> Self {
         let message = format!("The resource '{resource}' already exists");
         ApiError::new(409, "alreadyExists", message)
     }
 
     /// <https://github.com/GoogleCloudPlatform/magic-modules/pull/13881> shows it for a network.
-    pub(crate) fn not_ready(resource: &str) -> Self {
+    pub(super) fn not_ready(resource: &str) -> Self {
         let message = format!("The resource '{resource}' is not ready");
         ApiError::new(400, "resourceNotReady", message)
     }
 
     /// PERMISSIONS_ERROR of the catalogue.
-    pub(crate) fn denied(permission: &str, resource: &str) -> Self {
+    pub(super) fn denied(permission: &str, resource: &str) -> Self {
         let message = format!("Required '{permission}' permission for '{resource}'");
         ApiError::new(403, "forbidden", message)
     }
 
-    /// A token whose scopes don't do.
-    /// <https://cloud.google.com/dotnet/docs/reference/Google.Api.CommonProtos/2.10.0/Google.Api.ErrorReason>
-    pub(crate) fn scope(method: &str) -> Self {
-        ApiError {
-            short: Some("Insufficient Permission".into()),
-            canonical: Some("PERMISSION_DENIED"),
-            details: vec![error_info(
-                "ACCESS_TOKEN_SCOPE_INSUFFICIENT",
-                "googleapis.com",
-                json!({"service": "compute.googleapis.com", "method": method}),
-            )],
-            ..ApiError::new(
-                403,
-                "insufficientPermissions",
-                "Request had insufficient authentication scopes.",
-            )
-        }
-    }
-
     /// Too many requests a minute: status 403, as the page on API quotas says.
     /// <https://docs.cloud.google.com/compute/api-quota>
-    pub(crate) fn throttled() -> Self {
-        ApiError {
-            canonical: Some("PERMISSION_DENIED"),
-            details: vec![error_info(
-                "RATE_LIMIT_EXCEEDED",
-                "googleapis.com",
-                json!({
-                    "service": "compute.googleapis.com",
-                    "quota_metric": "compute.googleapis.com/default",
-                    "quota_limit": "defaultPerMinutePerProject",
-                    "quota_limit_value": "1500",
-                }),
-            )],
-            ..ApiError::new(
-                403,
-                "rateLimitExceeded",
-                "Quota exceeded for quota metric 'Queries' and limit 'Queries per minute' of \
-                 service 'compute.googleapis.com'.",
-            )
-        }
+    pub(super) fn throttled() -> Self {
+        ApiError::new(
+            403,
+            "rateLimitExceeded",
+            "Quota exceeded for quota metric 'Queries' and limit 'Queries per minute' of service \
+             'compute.googleapis.com'.",
+        )
+        .canonical()
+        .info(
+            "RATE_LIMIT_EXCEEDED",
+            json!({
+                "service": "compute.googleapis.com",
+                "quota_metric": "compute.googleapis.com/default",
+                "quota_limit": "defaultPerMinutePerProject",
+                "quota_limit_value": "1500",
+            }),
+        )
     }
 
     /// An injected HTTP status.
-    pub(crate) fn by_status(status: u16) -> Self {
+    pub(super) fn by_status(status: u16) -> Self {
         let (reason, message) = match status {
             400 => ("badRequest", "Bad Request"),
             401 => ("authError", "Invalid Credentials"),
@@ -165,71 +116,24 @@ impl ApiError {
         };
         ApiError::new(status, reason, message)
     }
-
-    /// The body.
-    pub(crate) fn body(&self) -> Value {
-        let mut error = json!({
-            "code": self.status,
-            "message": self.message,
-            "errors": [{
-                "message": self.short.as_ref().unwrap_or(&self.message),
-                "domain": "global",
-                "reason": self.reason,
-            }],
-        });
-        if let Some(status) = self.canonical {
-            error["status"] = json!(status);
-        }
-        if !self.details.is_empty() {
-            error["details"] = json!(self.details);
-        }
-        json!({"error": error})
-    }
-
-    pub(crate) fn response(&self) -> Response {
-        json_response(self.status, &self.body(), Some(&self.reason))
-    }
-}
-
-fn error_info(reason: &str, domain: &str, metadata: Value) -> Value {
-    json!({
-        "@type": "type.googleapis.com/google.rpc.ErrorInfo",
-        "reason": reason,
-        "domain": domain,
-        "metadata": metadata,
-    })
-}
-
-/// An answer in JSON; the code is for the record.
-pub(crate) fn json_response(status: u16, body: &Value, code: Option<&str>) -> Response {
-    let mut response = Response::new(format!("{body:#}\n").into());
-    *response.status_mut() = http::StatusCode::from_u16(status).unwrap_or_default();
-    response.headers_mut().insert(
-        http::header::CONTENT_TYPE,
-        http::HeaderValue::from_static("application/json; charset=UTF-8"),
-    );
-    if let Some(code) = code {
-        response.extensions_mut().insert(Code(code.to_owned()));
-    }
-    response
 }
 
 /// What goes wrong in an operation that was begun: an entry of its `error.errors`.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Failure {
+pub(super) struct Failure {
     /// `httpErrorStatusCode`.
-    pub(crate) status: u16,
+    pub(super) status: u16,
     /// `httpErrorMessage`.
-    pub(crate) words: &'static str,
-    pub(crate) code: String,
-    pub(crate) message: String,
-    pub(crate) details: Vec<Value>,
+    pub(super) words: &'static str,
+    pub(super) code: String,
+    pub(super) message: String,
+    pub(super) details: Vec<Value>,
 }
 
 impl Failure {
     /// No room in a zone, in the words of today:
     /// <https://docs.cloud.google.com/compute/docs/troubleshooting/troubleshooting-resource-availability>
-    pub(crate) fn exhausted(code: &str, project: &str, zone: &str, machine_type: &str) -> Self {
+    pub(super) fn exhausted(code: &str, project: &str, zone: &str, machine_type: &str) -> Self {
         let base = format!(
             "The zone 'projects/{project}/zones/{zone}' does not have enough resources available \
              to fulfill the request. "
@@ -274,7 +178,7 @@ impl Failure {
     }
 
     /// An account that the caller may not act as. The call itself is accepted.
-    pub(crate) fn act_as(account: &str, user: &str) -> Self {
+    pub(super) fn act_as(account: &str, user: &str) -> Self {
         Failure {
             status: 400,
             words: "BAD REQUEST",
@@ -289,7 +193,7 @@ impl Failure {
     }
 
     /// Whatever else a test asks for.
-    pub(crate) fn other(code: &str) -> Self {
+    pub(super) fn other(code: &str) -> Self {
         let (status, words) = match code {
             "INTERNAL_ERROR" => (500, "INTERNAL SERVER ERROR"),
             "RESOURCE_NOT_FOUND" => (404, "NOT FOUND"),
@@ -313,23 +217,23 @@ impl Failure {
 /// An allocation quota that is used up.
 /// <https://docs.cloud.google.com/compute/resource-usage>
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Quota {
+pub(super) struct Quota {
     /// `NVIDIA_T4_GPUS`.
-    pub(crate) metric: String,
-    pub(crate) limit: String,
+    pub(super) metric: String,
+    pub(super) limit: String,
     /// `None`: for the whole project.
-    pub(crate) place: Option<Place>,
+    pub(super) place: Option<Place>,
 }
 
 /// What a quota is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Place {
+pub(super) enum Place {
     Region(String),
     Zone(String),
 }
 
 impl Quota {
-    pub(crate) fn message(&self) -> String {
+    pub(super) fn message(&self) -> String {
         let Quota { metric, limit, .. } = self;
         let place = match &self.place {
             None => "globally".to_owned(),
@@ -356,7 +260,7 @@ impl Quota {
     }
 
     /// As the end of an operation.
-    pub(crate) fn failure(&self) -> Failure {
+    pub(super) fn failure(&self) -> Failure {
         Failure {
             status: 403,
             words: "FORBIDDEN",
@@ -367,7 +271,7 @@ impl Quota {
     }
 
     /// As the answer to the call.
-    pub(crate) fn error(&self) -> ApiError {
+    pub(super) fn error(&self) -> ApiError {
         ApiError::new(403, "quotaExceeded", self.message())
     }
 }
