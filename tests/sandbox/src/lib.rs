@@ -35,9 +35,11 @@ pub use crate::ec2::*;
 pub use crate::fault::{FaultKind, Hold};
 pub use crate::github::*;
 pub use crate::gitlab::*;
+pub use crate::google::SubjectTokenSource;
 pub use crate::instance::Process;
 
 use crate::calls::{Wire, lock};
+use crate::google::Google;
 use crate::imds::{ContainerCredentials, HostMetadata};
 
 /// How a sandbox behaves.
@@ -89,6 +91,7 @@ impl Config {
 pub struct Sandbox {
     wire: Arc<Wire>,
     ec2: Ec2,
+    google: Google,
     github: GitHub,
     gitlab: GitLab,
     downloads: Downloads,
@@ -144,11 +147,13 @@ impl Sandbox {
         let github = GitHub::start(wire.clone(), &config, &downloads).await?;
         let gitlab = GitLab::start(wire.clone()).await?;
         let ec2 = Ec2::start(wire.clone(), &config, &root.path).await?;
+        let google = Google::start(wire.clone(), &root.path.join("home")).await?;
         let metadata = HostMetadata::start(wire.clone(), ec2.accounts()).await?;
         let container = ContainerCredentials::start(wire.clone(), ec2.accounts()).await?;
         Ok(Sandbox {
             wire,
             ec2,
+            google,
             github,
             gitlab,
             downloads,
@@ -176,6 +181,11 @@ impl Sandbox {
             "AWS_EC2_METADATA_SERVICE_ENDPOINT".into(),
             self.metadata.url(),
         ));
+        env.push((
+            "GOOGLE_APPLICATION_CREDENTIALS_DATA".into(),
+            self.google.identity().service_account_key(),
+        ));
+        env.push(("GCE_METADATA_HOST".into(), self.google.metadata().host()));
         env.extend(forge);
         env.extend(self.downloads.env());
         env.push(("HOME".into(), self.home().display().to_string()));

@@ -23,6 +23,7 @@ const ISSUER_KEY: &str = include_str!("issuer.pem");
 const DEFAULT_POLICY: &[&str] = &[
     "compute.diskTypes.get",
     "compute.disks.create",
+    "compute.disks.setLabels",
     "compute.firewalls.create",
     "compute.firewalls.delete",
     "compute.globalOperations.get",
@@ -192,6 +193,13 @@ impl Identity {
     pub(crate) fn allow_only(&self, permissions: &[&str]) {
         let policy = permissions.iter().map(|p| (*p).to_owned()).collect();
         lock(&self.policies).insert(LAUNCHER.into(), policy);
+    }
+
+    /// Launchers may do this, too.
+    pub(crate) fn allow(&self, permission: &str) {
+        if let Some(policy) = lock(&self.policies).get_mut(LAUNCHER) {
+            policy.insert(permission.into());
+        }
     }
 
     /// Launchers may not do this any more.

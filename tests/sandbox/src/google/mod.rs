@@ -3,16 +3,23 @@
 //! they take. Compute Engine itself is in `gce`.
 
 mod access;
+mod credentials;
+mod endpoints;
 mod error;
+mod federation;
+mod files;
 mod identity;
 mod jwt;
 mod metadata;
+mod oauth2;
 mod vm;
 
 pub(crate) use self::access::scope_insufficient;
+pub(crate) use self::endpoints::Google;
 pub(crate) use self::error::{ApiError, document};
+pub use self::files::SubjectTokenSource;
 pub(crate) use self::identity::{Identity, Principal, Token};
-pub(crate) use self::metadata::Facts;
+pub(crate) use self::metadata::{Facts, HostMetadata};
 pub(crate) use self::vm::{Vm, VmParts};
 
 /// The project that everything belongs to.
@@ -32,3 +39,6 @@ pub(crate) const CLOUD_PLATFORM: &str = "https://www.googleapis.com/auth/cloud-p
 pub(crate) const COMPUTE: &str = "https://www.googleapis.com/auth/compute";
 /// The same for reading.
 pub(crate) const COMPUTE_READ_ONLY: &str = "https://www.googleapis.com/auth/compute.readonly";
+
+#[cfg(test)]
+mod tests;

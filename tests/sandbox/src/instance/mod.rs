@@ -197,9 +197,7 @@ impl Machine {
             parts.id
         ));
         match (script, &machine.cloud) {
-            (_, Cloud::Google { .. }) => {
-                tokio::spawn(machine.clone().run_startup_script());
-            }
+            (_, Cloud::Google { .. }) => machine.begin_startup_script(),
             (Some(words), _) => {
                 machine.console.say("cloud-init: running the user data");
                 tokio::spawn(machine.clone().run_user_data(words));
@@ -226,6 +224,7 @@ impl Machine {
     /// Ends every process at once.
     pub(crate) async fn pull_plug(&self) {
         self.forbid_starts();
+        lock(&self.units).leave_startup_script();
         watch::close_instance(&self.sandbox, &self.id);
         let machine = self.clone();
         let kill = move || reap::kill_members(&machine.sandbox, &machine.id);
