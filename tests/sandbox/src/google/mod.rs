@@ -18,8 +18,8 @@ mod vm;
 pub(crate) use self::access::scope_insufficient;
 pub(crate) use self::endpoints::Google;
 pub(crate) use self::error::{ApiError, document};
-pub(crate) use self::identity::{Identity, Principal, Token};
-pub(crate) use self::metadata::{Facts, HostMetadata};
+pub(crate) use self::identity::{Identity, Principal};
+pub(crate) use self::metadata::Facts;
 pub(crate) use self::vm::{Vm, VmParts};
 
 /// The project that everything belongs to.

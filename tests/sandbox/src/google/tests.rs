@@ -8,6 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::identity::Identity;
+use super::files::SubjectTokenSource;
 use super::*;
 use crate::calls::Wire;
 use crate::clock;
@@ -383,7 +384,11 @@ async fn permissions_are_the_accounts() {
     identity.allow(delete);
     let act = "iam.serviceAccounts.actAs";
     for (account, expected) in [(LAUNCHER, true), (RUNNER, true), ("a@b", false)] {
-        assert_eq!(identity.allows(&launcher, act, account), expected, "{account}");
+        assert_eq!(
+            identity.allows(&launcher, act, account),
+            expected,
+            "{account}"
+        );
     }
     identity.refuse_act_as();
     assert!(!identity.allows(&launcher, act, LAUNCHER));
