@@ -17,7 +17,7 @@ const REPEATS_SHOWN: usize = 3;
 /// The width of the first column behind the time.
 const WHO: usize = 10;
 /// The widths of a call's service and of what was asked of it.
-const SERVICE: usize = 9;
+const SERVICE: usize = 12;
 const CALL: usize = 64;
 
 /// How much of a line for programs is shown to a person.
@@ -258,7 +258,7 @@ impl Timeline {
             };
             let note = self.paint(Paint::Faint, &life.note);
             self.verdict(
-                life.state == "terminated",
+                life.is_gone(),
                 "instance",
                 &format!("{text}  {note}"),
             );

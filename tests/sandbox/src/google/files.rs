@@ -13,13 +13,24 @@ use crate::clock;
 
 /// Where a federated launcher finds the token that says who it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SubjectTokenSource {
+pub(crate) enum SubjectTokenSource {
     /// In a file, as text.
     TextFile,
     /// In a file, as a member of a JSON object.
     JsonFile,
     /// At GitHub's address, which wants a bearer header.
     Url,
+}
+
+impl SubjectTokenSource {
+    /// `url`, `json-file`, or anything else for a file with text.
+    pub(super) fn of(name: &str) -> Self {
+        match name {
+            "url" => SubjectTokenSource::Url,
+            "json-file" => SubjectTokenSource::JsonFile,
+            _ => SubjectTokenSource::TextFile,
+        }
+    }
 }
 
 impl Identity {
@@ -103,7 +114,7 @@ impl Identity {
         &self,
         source: SubjectTokenSource,
         impersonate: bool,
-    ) -> std::io::Result<(String, Vec<(String, String)>)> {
+    ) -> (String, Vec<(String, String)>) {
         let provider = federation::provider();
         let audience = format!("https:{provider}");
         let json_format = json!({"type": "json", "subject_token_field_name": "value"});
@@ -111,11 +122,11 @@ impl Identity {
         let source = match source {
             SubjectTokenSource::TextFile => {
                 let token = federation::subject_token(self, &audience);
-                json!({"file": self.write("subject-token", &token)?})
+                json!({"file": self.write("subject-token", &token)})
             }
             SubjectTokenSource::JsonFile => {
                 let token = json!({"value": federation::subject_token(self, &audience)});
-                let file = self.write("subject-token.json", &token.to_string())?;
+                let file = self.write("subject-token.json", &token.to_string());
                 json!({"file": file, "format": json_format})
             }
             SubjectTokenSource::Url => {
@@ -145,12 +156,13 @@ impl Identity {
         if impersonate {
             account["service_account_impersonation_url"] = self.impersonation_url().into();
         }
-        Ok((account.to_string(), env))
+        (account.to_string(), env)
     }
 
-    fn write(&self, name: &str, text: &str) -> std::io::Result<PathBuf> {
+    fn write(&self, name: &str, text: &str) -> PathBuf {
         let file = self.folder.join(name);
-        std::fs::write(&file, text)?;
-        Ok(file)
+        // A launcher that doesn't find it says so.
+        let _ = std::fs::write(&file, text);
+        file
     }
 }

@@ -23,7 +23,6 @@ const ISSUER_KEY: &str = include_str!("issuer.pem");
 const DEFAULT_POLICY: &[&str] = &[
     "compute.diskTypes.get",
     "compute.disks.create",
-    "compute.disks.setLabels",
     "compute.firewalls.create",
     "compute.firewalls.delete",
     "compute.globalOperations.get",
@@ -87,10 +86,12 @@ pub(crate) struct Identity {
     /// What GitHub gives a job so that it can ask for a token.
     pub(super) request_token: String,
     pub(super) refuses_self_signed: AtomicBool,
+    /// Whether the host is an instance, with a metadata server.
+    pub(super) host_is_instance: AtomicBool,
+    /// Whether nobody may attach an account to an instance.
+    refuses_act_as: AtomicBool,
     pub(super) tokens: Mutex<BTreeMap<String, (Principal, Timestamp)>>,
     policies: Mutex<BTreeMap<String, BTreeSet<String>>>,
-    /// The accounts that nobody may attach.
-    unattachable: Mutex<BTreeSet<String>>,
 }
 
 impl Identity {
@@ -121,9 +122,10 @@ impl Identity {
             client_secret,
             request_token,
             refuses_self_signed: AtomicBool::new(false),
+            host_is_instance: AtomicBool::new(false),
+            refuses_act_as: AtomicBool::new(false),
             tokens: Mutex::default(),
             policies: Mutex::new(policies),
-            unattachable: Mutex::default(),
             wire,
         }
     }
@@ -154,8 +156,11 @@ impl Identity {
     /// Whether a caller may do something (`compute.instances.create`); `on` is what it is done to,
     /// of which an account's address matters alone.
     pub(crate) fn allows(&self, principal: &Principal, permission: &str, on: &str) -> bool {
-        if permission == "iam.serviceAccounts.actAs" && lock(&self.unattachable).contains(on) {
-            return false;
+        if permission == "iam.serviceAccounts.actAs" {
+            let known = lock(&self.policies).contains_key(on);
+            if !known || self.refuses_act_as.load(Ordering::SeqCst) {
+                return false;
+            }
         }
         let policies = lock(&self.policies);
         // People and pipelines are let in as launchers here.
@@ -209,9 +214,9 @@ impl Identity {
         }
     }
 
-    /// Nobody may attach this account to an instance.
-    pub(crate) fn refuse_act_as(&self, email: &str) {
-        lock(&self.unattachable).insert(email.into());
+    /// Nobody may attach an account to an instance any more.
+    pub(crate) fn refuse_act_as(&self) {
+        self.refuses_act_as.store(true, Ordering::SeqCst);
     }
 
     /// Whether APIs refuse tokens that their callers signed themselves.

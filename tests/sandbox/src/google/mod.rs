@@ -3,6 +3,7 @@
 //! they take. Compute Engine itself is in `gce`.
 
 mod access;
+mod control;
 mod credentials;
 mod endpoints;
 mod error;
@@ -17,9 +18,8 @@ mod vm;
 pub(crate) use self::access::scope_insufficient;
 pub(crate) use self::endpoints::Google;
 pub(crate) use self::error::{ApiError, document};
-pub use self::files::SubjectTokenSource;
-pub(crate) use self::identity::{Identity, Principal, Token};
-pub(crate) use self::metadata::{Facts, HostMetadata};
+pub(crate) use self::identity::{Identity, Principal};
+pub(crate) use self::metadata::Facts;
 pub(crate) use self::vm::{Vm, VmParts};
 
 /// The project that everything belongs to.

@@ -8,6 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::identity::Identity;
+use super::files::SubjectTokenSource;
 use super::*;
 use crate::calls::Wire;
 use crate::clock;
@@ -267,7 +268,7 @@ async fn a_workflow_gets_a_token_for_its_own() {
         SubjectTokenSource::JsonFile,
         SubjectTokenSource::Url,
     ] {
-        let (file, _) = lab.identity.external_account(source, false).unwrap();
+        let (file, _) = lab.identity.external_account(source, false);
         let file: Value = serde_json::from_str(&file).unwrap();
         let (status, token) = federate(&file).await;
         assert_eq!(status, 200, "{source:?}: {token}");
@@ -277,8 +278,7 @@ async fn a_workflow_gets_a_token_for_its_own() {
     }
     let (file, _) = lab
         .identity
-        .external_account(SubjectTokenSource::TextFile, false)
-        .unwrap();
+        .external_account(SubjectTokenSource::TextFile, false);
     let file: Value = serde_json::from_str(&file).unwrap();
     let audience = file["audience"].as_str().unwrap();
     let own = |aud: &str| federation::subject_token(&lab.identity, aud);
@@ -311,8 +311,7 @@ async fn whoever_may_gets_a_service_accounts_token() {
     let lab = lab().await;
     let (file, _) = lab
         .identity
-        .external_account(SubjectTokenSource::TextFile, true)
-        .unwrap();
+        .external_account(SubjectTokenSource::TextFile, true);
     let file: Value = serde_json::from_str(&file).unwrap();
     let (_, token) = federate(&file).await;
     let federated = bearer(token["access_token"].as_str().unwrap());
@@ -383,10 +382,16 @@ async fn permissions_are_the_accounts() {
     identity.deny(delete);
     assert!(!identity.allows(&launcher, delete, ""));
     identity.allow(delete);
-    identity.refuse_act_as(RUNNER);
     let act = "iam.serviceAccounts.actAs";
-    assert!(identity.allows(&launcher, act, LAUNCHER));
-    assert!(!identity.allows(&launcher, act, RUNNER));
+    for (account, expected) in [(LAUNCHER, true), (RUNNER, true), ("a@b", false)] {
+        assert_eq!(
+            identity.allows(&launcher, act, account),
+            expected,
+            "{account}"
+        );
+    }
+    identity.refuse_act_as();
+    assert!(!identity.allows(&launcher, act, LAUNCHER));
     identity.allow_only(&["compute.zones.*"]);
     assert!(identity.allows(&launcher, "compute.zones.list", ""));
     assert!(!identity.allows(&launcher, delete, ""));

@@ -5,7 +5,7 @@ mod tree;
 
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -78,7 +78,7 @@ impl InstanceMetadata {
         identity: Arc<Identity>,
         facts: watch::Receiver<Facts>,
     ) -> io::Result<Self> {
-        let service = Arc::new(MetadataService::new(identity, facts, true));
+        let service = Arc::new(MetadataService::new(identity, facts, false));
         let server = Server::start(service, wire).await?;
         Ok(InstanceMetadata { server })
     }
@@ -93,7 +93,6 @@ impl InstanceMetadata {
 #[derive(Debug)]
 pub(crate) struct HostMetadata {
     server: Server,
-    service: Arc<MetadataService>,
     _facts: watch::Sender<Facts>,
 }
 
@@ -110,11 +109,10 @@ impl HostMetadata {
             service_account: Some((LAUNCHER.into(), vec![CLOUD_PLATFORM.into()])),
             ..Facts::default()
         });
-        let service = Arc::new(MetadataService::new(identity, facts, false));
-        let server = Server::start(service.clone(), wire).await?;
+        let service = Arc::new(MetadataService::new(identity, facts, true));
+        let server = Server::start(service, wire).await?;
         Ok(HostMetadata {
             server,
-            service,
             _facts: sender,
         })
     }
@@ -123,18 +121,14 @@ impl HostMetadata {
     pub(crate) fn host(&self) -> String {
         self.server.address.to_string()
     }
-
-    /// Makes the host an instance with the launcher's account.
-    pub(crate) fn enable(&self) {
-        self.service.enabled.store(true, Ordering::SeqCst);
-    }
 }
 
 #[derive(Debug)]
 struct MetadataService {
     identity: Arc<Identity>,
     facts: watch::Receiver<Facts>,
-    enabled: AtomicBool,
+    /// Whether it is the host's.
+    of_host: bool,
     /// The account's token, once it was asked for.
     token: Mutex<Option<Token>>,
 }
@@ -193,17 +187,17 @@ impl Service for MetadataService {
 }
 
 impl MetadataService {
-    fn new(identity: Arc<Identity>, facts: watch::Receiver<Facts>, enabled: bool) -> Self {
+    fn new(identity: Arc<Identity>, facts: watch::Receiver<Facts>, of_host: bool) -> Self {
         MetadataService {
             identity,
             facts,
-            enabled: AtomicBool::new(enabled),
+            of_host,
             token: Mutex::default(),
         }
     }
 
     async fn answer(&self, request: &Request) -> Response {
-        if !self.enabled.load(Ordering::SeqCst) {
+        if self.of_host && !self.identity.host_is_instance.load(Ordering::SeqCst) {
             // Whoever this is, it isn't Google's: no header says so.
             let mut response = Response::default();
             *response.status_mut() = StatusCode::NOT_FOUND;

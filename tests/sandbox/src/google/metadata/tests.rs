@@ -137,11 +137,11 @@ async fn a_host_is_no_instance_until_it_is_made_one() {
         wire.clone(),
         std::path::Path::new("/nowhere"),
     ));
-    let host = HostMetadata::start(wire, identity).await.unwrap();
+    let host = HostMetadata::start(wire, identity.clone()).await.unwrap();
     let path = "instance/service-accounts/default/email";
     let (status, head, _) = google(&host.host(), path).await;
     assert_eq!(status, 404);
     assert!(!head.contains("metadata-flavor"), "{head}");
-    host.enable();
+    identity.host_is_instance.store(true, Ordering::SeqCst);
     assert_eq!(google(&host.host(), path).await.2, LAUNCHER);
 }
