@@ -89,7 +89,7 @@ async fn no_key_reaches_the_instance_and_jobs_get_no_token_of_it() {
     let made = world.gce_instance();
     let root = gce.disk(&made.name);
     let config = std::fs::read_to_string(root.join("etc/runner-launch/agent.json")).unwrap();
-    for text in [&made.startup_script, &config] {
+    for text in [&made.startup_script.unwrap(), &config] {
         assert!(!text.contains(&line));
     }
     // The whole metadata service is closed to jobs, for its token deletes machines.
