@@ -113,7 +113,10 @@ fn object(
     };
     for (name, inner) in object {
         let at = format!("{path}.{name}");
-        match (schema.properties.get(name), &schema.additional_properties) {
+        match (
+            schema.properties.get(name),
+            schema.additional_properties.as_deref(),
+        ) {
             (Some(property), _) | (None, Some(property)) => {
                 check(all, property, inner, &at, side)?;
             }
