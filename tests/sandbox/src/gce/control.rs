@@ -143,7 +143,9 @@ impl Gce {
     pub fn firewalls(&self) -> Vec<FirewallView> {
         let words = |value: &serde_json::Value| -> Vec<String> {
             let items = value.as_array().into_iter().flatten();
-            items.filter_map(|item| Some(item.as_str()?.to_owned())).collect()
+            items
+                .filter_map(|item| Some(item.as_str()?.to_owned()))
+                .collect()
         };
         let state = lock(&self.world.state);
         state
@@ -204,7 +206,9 @@ impl Gce {
     pub fn maintenance(&self, name: &str, event: &str) {
         let event = (event != "NONE").then(|| event.to_owned());
         self.with(name, |instance| {
-            instance.facts.send_modify(|facts| facts.maintenance = event);
+            instance
+                .facts
+                .send_modify(|facts| facts.maintenance = event);
         });
     }
 
@@ -243,7 +247,8 @@ impl Gce {
     }
 
     fn machine(&self, name: &str) -> Option<Vm> {
-        self.with(name, |instance| instance.machine.clone()).flatten()
+        self.with(name, |instance| instance.machine.clone())
+            .flatten()
     }
 
     fn machine_id(&self, name: &str) -> String {
@@ -253,7 +258,8 @@ impl Gce {
 
     /// SIGKILL to the agent's main process; says whether there was one.
     pub fn kill_agent(&self, name: &str) -> bool {
-        self.machine(name).is_some_and(|machine| machine.kill_main())
+        self.machine(name)
+            .is_some_and(|machine| machine.kill_main())
     }
 
     /// Hangs an instance: nothing on it runs any more, and it answers nobody.
