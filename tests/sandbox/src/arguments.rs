@@ -246,7 +246,13 @@ mod tests {
         };
         assert_eq!(given.cloud, Cloud::Gcp);
         assert_eq!(asked(&["bench", "--help"]), Ok(Asked::Help));
-        for args in [["--runs=0"], ["--runs=x"], ["--runs"], ["--cloud=x"], ["launch"]] {
+        for args in [
+            ["--runs=0"],
+            ["--runs=x"],
+            ["--runs"],
+            ["--cloud=x"],
+            ["launch"],
+        ] {
             assert!(
                 asked(&[&["bench"], &args[..]].concat()).is_err(),
                 "{args:?}"

@@ -257,11 +257,7 @@ impl Timeline {
                 None => format!("{id} still {}", life.state),
             };
             let note = self.paint(Paint::Faint, &life.note);
-            self.verdict(
-                life.is_gone(),
-                "instance",
-                &format!("{text}  {note}"),
-            );
+            self.verdict(life.is_gone(), "instance", &format!("{text}  {note}"));
         }
         let calls = format!(
             "{} by the launcher, {} by the instance and its runner; {} repeats not shown",

@@ -78,8 +78,18 @@ impl Cloud {
     /// The ids of the instances that live.
     pub(crate) fn live(self, sandbox: &Sandbox) -> Vec<String> {
         match self {
-            Cloud::Aws => sandbox.ec2().live().into_iter().map(|view| view.id).collect(),
-            Cloud::Gcp => sandbox.gce().live().into_iter().map(|view| view.name).collect(),
+            Cloud::Aws => sandbox
+                .ec2()
+                .live()
+                .into_iter()
+                .map(|view| view.id)
+                .collect(),
+            Cloud::Gcp => sandbox
+                .gce()
+                .live()
+                .into_iter()
+                .map(|view| view.name)
+                .collect(),
         }
     }
 

@@ -181,7 +181,12 @@ const SERIES: &[Series] = &[
         shapes: &[("standard", 4096)],
         cpus: &[1, 2, 4, 8, 16, 32, 48],
         custom: None,
-        zones: &["us-central1-a", "us-central1-b", "us-central1-f", "europe-west4"],
+        zones: &[
+            "us-central1-a",
+            "us-central1-b",
+            "us-central1-f",
+            "europe-west4",
+        ],
     },
     Series {
         name: "t2d",
@@ -222,8 +227,20 @@ const L4_ZONES: &[&str] = &[
     "us-east1",
     "us-west1",
 ];
-const A100_ZONES: &[&str] = &["europe-west4-a", "europe-west4-b", "us-central1", "us-east1-b", "us-west1-b"];
-const H100_ZONES: &[&str] = &["europe-west4-b", "us-central1-a", "us-central1-c", "us-west1-a", "us-west1-b"];
+const A100_ZONES: &[&str] = &[
+    "europe-west4-a",
+    "europe-west4-b",
+    "us-central1",
+    "us-east1-b",
+    "us-west1-b",
+];
+const H100_ZONES: &[&str] = &[
+    "europe-west4-b",
+    "us-central1-a",
+    "us-central1-c",
+    "us-west1-a",
+    "us-west1-b",
+];
 
 #[rustfmt::skip]
 const SINGLES: &[Single] = &[
@@ -259,18 +276,20 @@ pub(super) fn machine_types(zone: &str) -> Vec<MachineType> {
     let mut types: Vec<MachineType> = SINGLES
         .iter()
         .filter(|single| is_offered(single.6, zone))
-        .map(|(name, series, cpus, memory_mb, disks, gpus, _)| MachineType {
-            name: (*name).into(),
-            series,
-            cpus: *cpus,
-            memory_mb: *memory_mb,
-            architecture: X86,
-            disks,
-            shared_cpu: ["e2-m", "e2-s", "f1-", "g1-"]
-                .iter()
-                .any(|start| name.starts_with(start) && !name.contains("-standard-")),
-            gpus: *gpus,
-        })
+        .map(
+            |(name, series, cpus, memory_mb, disks, gpus, _)| MachineType {
+                name: (*name).into(),
+                series,
+                cpus: *cpus,
+                memory_mb: *memory_mb,
+                architecture: X86,
+                disks,
+                shared_cpu: ["e2-m", "e2-s", "f1-", "g1-"]
+                    .iter()
+                    .any(|start| name.starts_with(start) && !name.contains("-standard-")),
+                gpus: *gpus,
+            },
+        )
         .collect();
     for series in SERIES.iter().filter(|s| is_offered(s.zones, zone)) {
         for (shape, memory) in series.shapes {
@@ -334,11 +353,7 @@ fn custom(zone: &str, name: &str) -> Option<MachineType> {
 /// A GPU that can be attached to an N1 machine: its name, the counts, the most CPUs for each, and
 /// where it is.
 /// <https://docs.cloud.google.com/compute/docs/gpus#n1-gpus>
-type Accelerator = (
-    &'static str,
-    &'static [(u32, u32)],
-    &'static [&'static str],
-);
+type Accelerator = (&'static str, &'static [(u32, u32)], &'static [&'static str]);
 
 const ACCELERATORS: &[Accelerator] = &[
     (
@@ -349,17 +364,41 @@ const ACCELERATORS: &[Accelerator] = &[
     (
         "nvidia-tesla-p100",
         &[(1, 16), (2, 32), (4, 96)],
-        &["europe-west1-b", "europe-west4-a", "us-central1-c", "us-central1-f", "us-east1", "us-west1-a", "us-west1-b"],
+        &[
+            "europe-west1-b",
+            "europe-west4-a",
+            "us-central1-c",
+            "us-central1-f",
+            "us-east1",
+            "us-west1-a",
+            "us-west1-b",
+        ],
     ),
     (
         "nvidia-tesla-t4",
         &[(1, 48), (2, 48), (4, 96)],
-        &["asia-east1", "europe-west1", "europe-west4", "us-central1", "us-east1", "us-west1-a", "us-west1-b", "us-west2"],
+        &[
+            "asia-east1",
+            "europe-west1",
+            "europe-west4",
+            "us-central1",
+            "us-east1",
+            "us-west1-a",
+            "us-west1-b",
+            "us-west2",
+        ],
     ),
     (
         "nvidia-tesla-v100",
         &[(1, 12), (2, 24), (4, 48), (8, 96)],
-        &["asia-east1-c", "europe-west4", "us-central1", "us-east1-c", "us-west1-a", "us-west1-b"],
+        &[
+            "asia-east1-c",
+            "europe-west4",
+            "us-central1",
+            "us-east1-c",
+            "us-west1-a",
+            "us-west1-b",
+        ],
     ),
 ];
 

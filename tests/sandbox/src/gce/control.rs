@@ -47,8 +47,8 @@ pub struct GceInstanceView {
     pub description: String,
     /// Its metadata, the startup script among it.
     pub metadata: BTreeMap<String, String>,
-    /// The metadata `startup-script`.
-    pub startup_script: Option<String>,
+    /// The metadata `startup-script`, or nothing.
+    pub startup_script: String,
     /// Its network tags.
     pub tags: Vec<String>,
     /// Whether it is spot.
@@ -99,7 +99,7 @@ pub struct FirewallView {
     pub name: String,
     /// Its network's name.
     pub network: String,
-    /// What it allows: `tcp 22`.
+    /// What it allows: `tcp:22`.
     pub allowed: Vec<String>,
     /// From where.
     pub source_ranges: Vec<String>,
@@ -143,7 +143,9 @@ impl Gce {
     pub fn firewalls(&self) -> Vec<FirewallView> {
         let words = |value: &serde_json::Value| -> Vec<String> {
             let items = value.as_array().into_iter().flatten();
-            items.filter_map(|item| Some(item.as_str()?.to_owned())).collect()
+            items
+                .filter_map(|item| Some(item.as_str()?.to_owned()))
+                .collect()
         };
         let state = lock(&self.world.state);
         state
@@ -159,7 +161,10 @@ impl Gce {
                     .map(|rule| {
                         let protocol = rule["IPProtocol"].as_str().unwrap_or_default();
                         let ports = words(&rule["ports"]).join(",");
-                        format!("{protocol} {ports}").trim_end().to_owned()
+                        match ports.as_str() {
+                            "" => protocol.to_owned(),
+                            ports => format!("{protocol}:{ports}"),
+                        }
                     })
                     .collect(),
                 source_ranges: words(&firewall.body["sourceRanges"]),
@@ -204,7 +209,9 @@ impl Gce {
     pub fn maintenance(&self, name: &str, event: &str) {
         let event = (event != "NONE").then(|| event.to_owned());
         self.with(name, |instance| {
-            instance.facts.send_modify(|facts| facts.maintenance = event);
+            instance
+                .facts
+                .send_modify(|facts| facts.maintenance = event);
         });
     }
 
@@ -243,7 +250,8 @@ impl Gce {
     }
 
     fn machine(&self, name: &str) -> Option<Vm> {
-        self.with(name, |instance| instance.machine.clone()).flatten()
+        self.with(name, |instance| instance.machine.clone())
+            .flatten()
     }
 
     fn machine_id(&self, name: &str) -> String {
@@ -253,7 +261,8 @@ impl Gce {
 
     /// SIGKILL to the agent's main process; says whether there was one.
     pub fn kill_agent(&self, name: &str) -> bool {
-        self.machine(name).is_some_and(|machine| machine.kill_main())
+        self.machine(name)
+            .is_some_and(|machine| machine.kill_main())
     }
 
     /// Hangs an instance: nothing on it runs any more, and it answers nobody.
@@ -408,7 +417,11 @@ fn view(instance: &Instance) -> GceInstanceView {
         disk_labels: instance.disk.labels.clone(),
         description: description.into(),
         metadata: instance.metadata.clone(),
-        startup_script: instance.metadata.get("startup-script").cloned(),
+        startup_script: instance
+            .metadata
+            .get("startup-script")
+            .cloned()
+            .unwrap_or_default(),
         tags: instance.tags.clone(),
         spot: instance.scheduling.spot,
         termination_action: instance.scheduling.termination_action.clone(),

@@ -132,11 +132,7 @@ impl Description {
 
 impl Method {
     /// A query parameter of this method.
-    pub(super) fn parameter<'a>(
-        &'a self,
-        all: &'a Description,
-        name: &str,
-    ) -> Option<&'a Schema> {
+    pub(super) fn parameter<'a>(&'a self, all: &'a Description, name: &str) -> Option<&'a Schema> {
         let own = self
             .parameters
             .get(name)

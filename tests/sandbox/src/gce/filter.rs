@@ -131,9 +131,7 @@ impl Filter {
                 let Some(found) = found else {
                     return matches!(operator, Operator::NotEqual | Operator::MatchesNot);
                 };
-                let text = found
-                    .as_str()
-                    .map_or_else(|| found.to_string(), Into::into);
+                let text = found.as_str().map_or_else(|| found.to_string(), Into::into);
                 let order = || text.parse::<f64>().ok()?.partial_cmp(&value.parse().ok()?);
                 match operator {
                     Operator::Equal => crate::fault::wildcard(&literal(value), &text),

@@ -108,7 +108,11 @@ pub(super) fn source(context: &Context<'_>, field: &str, text: &str) -> Result<&
             .find(|image| image.project == project && image.name == name)
     };
     let image = found.ok_or_else(|| {
-        ApiError::invalid(field, text, "The referenced image resource cannot be found.")
+        ApiError::invalid(
+            field,
+            text,
+            "The referenced image resource cannot be found.",
+        )
     })?;
     if image.is_private() {
         context.require("compute.images.useReadOnly", &image.resource())?;

@@ -190,7 +190,11 @@ fn machine_type(body: &Value, zone: &str) -> Result<MachineType> {
 }
 
 /// <https://docs.cloud.google.com/compute/docs/gpus/create-gpu-vm-general-purpose>
-fn accelerators(body: &Value, zone: &str, machine_type: &MachineType) -> Result<Vec<(String, u32)>> {
+fn accelerators(
+    body: &Value,
+    zone: &str,
+    machine_type: &MachineType,
+) -> Result<Vec<(String, u32)>> {
     let mut accelerators = Vec::new();
     for (index, item) in list(&body["guestAccelerators"]).enumerate() {
         let at = format!("resource.guestAccelerators[{index}]");
@@ -243,7 +247,11 @@ fn disk(
     }
     let at = format!("{at}.initializeParams");
     let parameters = &disk["initializeParams"];
-    absent(parameters, &["sourceSnapshot", "storagePool", "replicaZones"], &at)?;
+    absent(
+        parameters,
+        &["sourceSnapshot", "storagePool", "replicaZones"],
+        &at,
+    )?;
     let field = format!("{at}.sourceImage");
     if text(parameters, "sourceImage").is_empty() {
         return Err(ApiError::missing(&field));
@@ -383,7 +391,12 @@ fn interface(body: &Value, zone: &str) -> Result<(String, bool, String)> {
         });
     };
     let at = "resource.networkInterfaces[0]";
-    let absent_here = ["networkIP", "aliasIpRanges", "ipv6AccessConfigs", "networkAttachment"];
+    let absent_here = [
+        "networkIP",
+        "aliasIpRanges",
+        "ipv6AccessConfigs",
+        "networkAttachment",
+    ];
     absent(interface, &absent_here, at)?;
     let mut network = None;
     if let Some(url) = interface["network"].as_str() {

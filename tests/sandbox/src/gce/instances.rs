@@ -53,7 +53,12 @@ pub(super) fn list(context: &Context<'_>) -> Result<Value> {
     let zone_link = context.world.link(&zone);
     let mut items = all(context);
     items.retain(|instance| instance["zone"] == zone_link.as_str());
-    Ok(list.answer(context, "compute#instanceList", &format!("{zone}/instances"), items))
+    Ok(list.answer(
+        context,
+        "compute#instanceList",
+        &format!("{zone}/instances"),
+        items,
+    ))
 }
 
 /// Every zone is in the answer, those without instances with a warning.
@@ -63,8 +68,13 @@ pub(super) fn aggregated_list(context: &Context<'_>) -> Result<Value> {
     let (items, token) = list.cut(all(context), |item| item);
     let mut scopes = serde_json::Map::new();
     for zone in catalogue::zones() {
-        let link = context.world.link(&format!("projects/{PROJECT}/zones/{zone}"));
-        let here: Vec<&Value> = items.iter().filter(|i| i["zone"] == link.as_str()).collect();
+        let link = context
+            .world
+            .link(&format!("projects/{PROJECT}/zones/{zone}"));
+        let here: Vec<&Value> = items
+            .iter()
+            .filter(|i| i["zone"] == link.as_str())
+            .collect();
         let scope = format!("zones/{zone}");
         let value = if here.is_empty() {
             json!({"warning": {
@@ -131,7 +141,9 @@ pub(super) fn get_serial_port_output(context: &Context<'_>) -> Result<Value> {
     let bytes = text.as_bytes();
     let oldest = bytes.len().saturating_sub(CONSOLE_LIMIT);
     let first = if start < 0 {
-        bytes.len().saturating_sub(usize::try_from(-start).unwrap_or(usize::MAX))
+        bytes
+            .len()
+            .saturating_sub(usize::try_from(-start).unwrap_or(usize::MAX))
     } else {
         usize::try_from(start).unwrap_or(usize::MAX)
     };

@@ -41,7 +41,10 @@ pub(super) fn insert(context: &Context<'_>) -> Result<Value> {
         return Err(ApiError::exists(&path));
     }
     if disk_exists {
-        return Err(ApiError::exists(&format!("{place}/disks/{}", wanted.disk.name)));
+        return Err(ApiError::exists(&format!(
+            "{place}/disks/{}",
+            wanted.disk.name
+        )));
     }
     let field = "resource.networkInterfaces[0].network";
     let network = networks::usable_network(&state, field, &wanted.network)?;

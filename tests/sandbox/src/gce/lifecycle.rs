@@ -208,9 +208,9 @@ impl Life {
                     tokio::spawn(async move { machine.reset().await });
                 }
                 Order::Crash => {
-                    let restarts = self.world.with_instance(self.id, |instance| {
-                        instance.scheduling.automatic_restart
-                    });
+                    let restarts = self
+                        .world
+                        .with_instance(self.id, |instance| instance.scheduling.automatic_restart);
                     if restarts == Some(true) {
                         tokio::spawn(async move { machine.reset().await });
                     } else {

@@ -92,14 +92,21 @@ pub(super) fn metadata(value: &Value) -> Result<BTreeMap<String, String>> {
         }
         let text = item["value"].as_str().unwrap_or_default();
         if text.len() > VALUE_LIMIT {
-            return Err(too_large(&format!("{field}.value"), VALUE_LIMIT, text.len()));
+            return Err(too_large(
+                &format!("{field}.value"),
+                VALUE_LIMIT,
+                text.len(),
+            ));
         }
         if metadata.insert(key.to_owned(), text.to_owned()).is_some() {
             let why = format!("Metadata has duplicate key: {key}");
             return Err(ApiError::invalid("resource.metadata", "", &why));
         }
     }
-    let size: usize = metadata.iter().map(|(key, value)| key.len() + value.len()).sum();
+    let size: usize = metadata
+        .iter()
+        .map(|(key, value)| key.len() + value.len())
+        .sum();
     if size > LIMIT {
         return Err(too_large("resource.metadata", LIMIT, size));
     }
@@ -161,7 +168,11 @@ mod tests {
             (json!({"k": "Upper"}), false),
             (json!({"k": "x".repeat(64)}), false),
         ] {
-            assert_eq!(labels("resource.labels", &labels_).is_ok(), expected, "{labels_}");
+            assert_eq!(
+                labels("resource.labels", &labels_).is_ok(),
+                expected,
+                "{labels_}"
+            );
         }
     }
 

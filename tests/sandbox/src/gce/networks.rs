@@ -275,7 +275,10 @@ pub(super) fn usable_network<'a>(
     name: &str,
 ) -> Result<&'a Network> {
     let network = state.network(name).ok_or_else(|| {
-        let url = format!("https://www.googleapis.com/compute/v1/{}", network_path(name));
+        let url = format!(
+            "https://www.googleapis.com/compute/v1/{}",
+            network_path(name)
+        );
         ApiError::invalid(
             field,
             &url,

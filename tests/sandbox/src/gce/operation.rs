@@ -71,7 +71,9 @@ impl Operation {
             "selfLink": world.link(&resource),
         });
         if let Some(zone) = &self.zone {
-            json["zone"] = world.link(&format!("projects/{PROJECT}/zones/{zone}")).into();
+            json["zone"] = world
+                .link(&format!("projects/{PROJECT}/zones/{zone}"))
+                .into();
         }
         for (name, value) in [("startTime", self.started), ("endTime", self.ended)] {
             if let Some(value) = value {

@@ -39,7 +39,13 @@ impl List {
             Some(token) => BASE64_URL_SAFE_NO_PAD
                 .decode(token)
                 .ok()
-                .and_then(|bytes| String::from_utf8(bytes).ok()?.strip_prefix("after:")?.parse().ok())
+                .and_then(|bytes| {
+                    String::from_utf8(bytes)
+                        .ok()?
+                        .strip_prefix("after:")?
+                        .parse()
+                        .ok()
+                })
                 .ok_or_else(|| ApiError::invalid("pageToken", token, "Invalid page token."))?,
         };
         if let Some(order) = context.parameter("orderBy")
@@ -68,8 +74,8 @@ impl List {
         // In the order of their names, as the parameter orderBy is described.
         items.sort_by(|a, b| json(a)["name"].as_str().cmp(&json(b)["name"].as_str()));
         let end = self.first.saturating_add(self.most);
-        let token = (items.len() > end)
-            .then(|| BASE64_URL_SAFE_NO_PAD.encode(format!("after:{end}")));
+        let token =
+            (items.len() > end).then(|| BASE64_URL_SAFE_NO_PAD.encode(format!("after:{end}")));
         let page = items.into_iter().skip(self.first).take(self.most).collect();
         (page, token)
     }

@@ -30,7 +30,10 @@ fn zone_json(world: &World, zone: &str) -> Value {
 
 pub(super) fn get_zone(context: &Context<'_>) -> Result<Value> {
     let zone = context.path("zone");
-    context.require("compute.zones.get", &format!("projects/{PROJECT}/zones/{zone}"))?;
+    context.require(
+        "compute.zones.get",
+        &format!("projects/{PROJECT}/zones/{zone}"),
+    )?;
     Ok(zone_json(context.world, zone))
 }
 

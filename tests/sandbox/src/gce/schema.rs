@@ -101,13 +101,7 @@ pub(super) fn check(
     }
 }
 
-fn object(
-    all: &Description,
-    schema: &Schema,
-    value: &Value,
-    path: &str,
-    side: Side,
-) -> Result<()> {
+fn object(all: &Description, schema: &Schema, value: &Value, path: &str, side: Side) -> Result<()> {
     let Some(object) = value.as_object() else {
         return Err(wrong(path, "TYPE_MESSAGE", value));
     };

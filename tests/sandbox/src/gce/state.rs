@@ -110,7 +110,10 @@ impl Instance {
     /// `projects/…/zones/…/instances/…`
     pub(super) fn resource(&self) -> String {
         let project = crate::google::PROJECT;
-        format!("projects/{project}/zones/{}/instances/{}", self.zone, self.name)
+        format!(
+            "projects/{project}/zones/{}/instances/{}",
+            self.zone, self.name
+        )
     }
 }
 
@@ -150,7 +153,8 @@ pub(super) struct Shortage {
 impl Shortage {
     pub(super) fn hits(&self, zone: &str, machine_type: &str, spot: bool) -> bool {
         // A rule about a region is about each of its zones.
-        let place = |wanted: &str| wanted == zone || zone.rsplit_once('-').is_some_and(|z| z.0 == wanted);
+        let place =
+            |wanted: &str| wanted == zone || zone.rsplit_once('-').is_some_and(|z| z.0 == wanted);
         self.zone.as_deref().is_none_or(place)
             && self
                 .machine_type

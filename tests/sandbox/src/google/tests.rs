@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::identity::Identity;
 use super::files::SubjectTokenSource;
+use super::identity::Identity;
 use super::*;
 use crate::calls::Wire;
 use crate::clock;
