@@ -197,7 +197,7 @@ fn preemption(text: &str) -> Option<Notice> {
 /// Up to an hour before: the end itself is the machine's power button. A migration is none.
 fn maintenance(text: &str) -> Option<Notice> {
     (text == "TERMINATE_ON_HOST_MAINTENANCE").then(|| Notice::Rebalance {
-        detail: "Compute Engine will stop this machine for its host's maintenance".to_owned(),
+        detail: format!("Compute Engine will stop it for its host's maintenance: {text}"),
     })
 }
 

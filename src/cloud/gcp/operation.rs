@@ -28,8 +28,6 @@ pub(super) struct Operation {
     /// The address of the zone that does it; `None`: a region's, or a global one.
     zone: Option<String>,
     region: Option<String>,
-    /// The address of what is changed.
-    pub(super) target_link: Option<String>,
     http_error_status_code: Option<u16>,
     error: Option<Errors>,
 }
