@@ -9,3 +9,5 @@ pub mod give_back;
 pub mod metadata;
 mod operation;
 mod refusal;
+#[cfg(test)]
+mod scripted;

@@ -54,7 +54,7 @@ impl Operation {
     }
 
     /// Where its end is waited for: below the project.
-    fn waiting(&self) -> Call {
+    pub(super) fn waiting(&self) -> Call {
         let (what, place) = match (&self.zone, &self.region) {
             (Some(zone), _) => ("zoneOperations.wait", format!("zones/{}", last(zone))),
             (None, Some(region)) => ("regionOperations.wait", format!("regions/{}", last(region))),
