@@ -3,6 +3,7 @@
 // The rest of this cloud is on its way.
 #![allow(dead_code)]
 
+mod answer;
 mod client;
 mod credentials;
 pub mod give_back;

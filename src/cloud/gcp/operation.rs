@@ -5,8 +5,9 @@ use std::time::Duration;
 use serde::Deserialize;
 use tokio::time::Instant;
 
+use super::answer::OperationItem;
 use super::client::{Call, Client, Failure};
-use super::refusal::{OperationItem, Refusal};
+use super::refusal::Refusal;
 use crate::error::Error;
 use crate::http::Policy;
 
