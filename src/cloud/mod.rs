@@ -9,6 +9,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use url::Url;
 
 use crate::error::Result;
 use crate::host::Host;
@@ -277,13 +278,19 @@ pub enum GiveBack {
     /// A machine that is off is deleted by its cloud.
     #[default]
     PowerOff,
+    /// Compute Engine deletes a machine that asks for it, and only stops one that is off.
+    Gcp {
+        /// Where Compute Engine is.
+        api: Url,
+    },
 }
 
 /// Asks the cloud to delete this very machine. `false`: there is nobody to ask, or the machine may
 /// not; powering it off is all that is left to do.
-pub async fn give_back(how: &GiveBack, _host: &Host, _http: &Http) -> Result<bool> {
+pub async fn give_back(how: &GiveBack, host: &Host, http: &Http) -> Result<bool> {
     match how {
         GiveBack::PowerOff => Ok(false),
+        GiveBack::Gcp { api } => gcp::give_back::delete_itself(api, host, http).await,
     }
 }
 
@@ -293,6 +300,8 @@ pub async fn give_back(how: &GiveBack, _host: &Host, _http: &Http) -> Result<boo
 pub enum NoticeSource {
     /// EC2's instance metadata.
     Aws,
+    /// Compute Engine's metadata server.
+    Gcp,
 }
 
 /// An announcement by the cloud.
@@ -319,6 +328,7 @@ pub async fn next_notice(
 ) -> Notice {
     match source {
         NoticeSource::Aws => aws::metadata::next_notice(host, http, rebalance_seen).await,
+        NoticeSource::Gcp => gcp::metadata::next_notice(host, http, rebalance_seen).await,
     }
 }
 
@@ -330,7 +340,8 @@ pub const NOTICE_INTERVAL: Duration = Duration::from_secs(5);
 pub fn open(provider: Provider, host: &Host, http: &Http) -> Option<Arc<dyn Cloud>> {
     match provider {
         Provider::Aws => Some(Arc::new(aws::Aws::new(host.clone(), http.clone()))),
-        Provider::Azure | Provider::Gcp | Provider::Kubernetes => None,
+        Provider::Gcp => Some(Arc::new(gcp::Gcp::new(host.clone(), http.clone()))),
+        Provider::Azure | Provider::Kubernetes => None,
     }
 }
 
@@ -338,7 +349,8 @@ pub fn open(provider: Provider, host: &Host, http: &Http) -> Option<Arc<dyn Clou
 pub fn region(provider: Provider, text: &str) -> Result<String, String> {
     match provider {
         Provider::Aws => aws::region(text),
-        Provider::Azure | Provider::Gcp | Provider::Kubernetes => Ok(text.to_owned()),
+        Provider::Gcp => gcp::region(text),
+        Provider::Azure | Provider::Kubernetes => Ok(text.to_owned()),
     }
 }
 
@@ -346,7 +358,8 @@ pub fn region(provider: Provider, text: &str) -> Result<String, String> {
 pub fn is_id(provider: Provider, text: &str) -> bool {
     match provider {
         Provider::Aws => aws::is_id(text),
-        Provider::Azure | Provider::Gcp | Provider::Kubernetes => false,
+        Provider::Gcp => gcp::is_id(text),
+        Provider::Azure | Provider::Kubernetes => false,
     }
 }
 
@@ -355,6 +368,7 @@ pub fn is_id(provider: Provider, text: &str) -> bool {
 pub fn mistakes(spec: &InstanceSpec) -> Vec<String> {
     match spec.provider {
         Provider::Aws => aws::mistakes(spec),
-        Provider::Azure | Provider::Gcp | Provider::Kubernetes => Vec::new(),
+        Provider::Gcp => gcp::mistakes(spec),
+        Provider::Azure | Provider::Kubernetes => Vec::new(),
     }
 }

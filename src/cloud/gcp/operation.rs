@@ -29,8 +29,6 @@ pub(super) struct Operation {
     /// The address of the zone that does it; `None`: a region's, or a global one.
     zone: Option<String>,
     region: Option<String>,
-    /// The address of what is changed.
-    pub(super) target_link: Option<String>,
     http_error_status_code: Option<u16>,
     error: Option<Errors>,
 }
@@ -115,7 +113,11 @@ pub(super) async fn wait_briefly(
             Ok(answer) => operation = answer,
             // No answer yet, or a fault that passes: the deadline bounds how often it is asked.
             Err(failure) if failure.is_passing() => {}
-            Err(failure) => return Err(failure),
+            // Not the operation's end, but the question's: what comes of it isn't known.
+            Err(failure) => {
+                let doing = format!("waiting for {}", operation.name);
+                return Err(Failure::Broken(failure.during(doing)));
+            }
         }
         if asked.elapsed() < PAUSE {
             tokio::time::sleep(PAUSE.min(left)).await;
