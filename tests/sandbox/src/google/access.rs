@@ -95,7 +95,7 @@ pub(super) fn check_account_jwt(
 fn missing() -> ApiError {
     ApiError {
         short: Some("Login Required.".into()),
-        location: Some(("header", "Authorization".into())),
+        header: Some("Authorization"),
         ..ApiError::new(
             401,
             "required",
@@ -111,7 +111,7 @@ fn missing() -> ApiError {
 fn invalid(reason: &str) -> ApiError {
     ApiError {
         short: Some("Invalid Credentials".into()),
-        location: Some(("header", "Authorization".into())),
+        header: Some("Authorization"),
         ..ApiError::new(
             401,
             "authError",

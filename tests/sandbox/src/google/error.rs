@@ -18,10 +18,11 @@ pub(crate) struct ApiError {
     pub(crate) message: String,
     /// What `errors[0].message` says, where it is something else.
     pub(crate) short: Option<String>,
-    /// The canonical code (`PERMISSION_DENIED`); Compute Engine's own errors come without.
-    pub(crate) name: Option<&'static str>,
-    /// The header or parameter that is wrong: its kind (`header`) and name.
-    pub(crate) location: Option<(&'static str, String)>,
+    /// Whether the canonical code (`PERMISSION_DENIED`) is told, too; Compute Engine's own errors
+    /// come without.
+    pub(crate) is_canonical: bool,
+    /// The header that is wrong.
+    pub(crate) header: Option<&'static str>,
     /// Further objects.
     pub(crate) details: Vec<Value>,
 }
@@ -40,15 +41,15 @@ impl ApiError {
             reason: reason.into(),
             message: message.into(),
             short: None,
-            name: None,
-            location: None,
+            is_canonical: false,
+            header: None,
             details: Vec::new(),
         }
     }
 
     /// With the canonical code that goes with the status.
     pub(crate) fn canonical(mut self) -> ApiError {
-        self.name = Some(canonical(self.status));
+        self.is_canonical = true;
         self
     }
 
@@ -72,14 +73,14 @@ impl ApiError {
                 "domain": "global",
                 "reason": self.reason,
             });
-            if let Some((kind, name)) = &self.location {
-                entry["location"] = name.as_str().into();
-                entry["locationType"] = (*kind).into();
+            if let Some(header) = self.header {
+                entry["location"] = header.into();
+                entry["locationType"] = "header".into();
             }
             error["errors"] = json!([entry]);
         }
-        if let Some(name) = self.name {
-            error["status"] = name.into();
+        if self.is_canonical {
+            error["status"] = canonical(self.status).into();
         }
         if !self.details.is_empty() {
             error["details"] = self.details.clone().into();

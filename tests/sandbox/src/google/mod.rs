@@ -36,9 +36,8 @@ pub(crate) const READER: &str = "data-reader@octo-ci.iam.gserviceaccount.com";
 /// The scope of all that Google Cloud has.
 pub(crate) const CLOUD_PLATFORM: &str = "https://www.googleapis.com/auth/cloud-platform";
 /// Compute Engine's own scope.
-pub(crate) const COMPUTE: &str = "https://www.googleapis.com/auth/compute";
-/// The same for reading.
-pub(crate) const COMPUTE_READ_ONLY: &str = "https://www.googleapis.com/auth/compute.readonly";
+#[cfg(test)]
+const COMPUTE: &str = "https://www.googleapis.com/auth/compute";
 
 #[cfg(test)]
 mod tests;
