@@ -1,5 +1,6 @@
 //! Google Compute Engine, by its REST API.
 
+mod answer;
 mod asked;
 mod body;
 mod client;
@@ -18,6 +19,8 @@ mod places;
 mod plan;
 mod refusal;
 mod scopes;
+#[cfg(test)]
+mod scripted;
 mod sizes;
 
 use std::sync::Arc;

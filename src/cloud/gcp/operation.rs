@@ -5,8 +5,9 @@ use std::time::Duration;
 use serde::Deserialize;
 use tokio::time::Instant;
 
+use super::answer::OperationItem;
 use super::client::{Call, Client, Failure};
-use super::refusal::{OperationItem, Refusal};
+use super::refusal::Refusal;
 use crate::error::Error;
 use crate::http::Policy;
 
@@ -52,7 +53,7 @@ impl Operation {
     }
 
     /// Where its end is waited for: below the project.
-    fn waiting(&self) -> Call {
+    pub(super) fn waiting(&self) -> Call {
         let (what, place) = match (&self.zone, &self.region) {
             (Some(zone), _) => ("zoneOperations.wait", format!("zones/{}", last(zone))),
             (None, Some(region)) => ("regionOperations.wait", format!("regions/{}", last(region))),
