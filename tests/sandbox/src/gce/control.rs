@@ -47,8 +47,8 @@ pub struct GceInstanceView {
     pub description: String,
     /// Its metadata, the startup script among it.
     pub metadata: BTreeMap<String, String>,
-    /// The metadata `startup-script`.
-    pub startup_script: Option<String>,
+    /// The metadata `startup-script`, or nothing.
+    pub startup_script: String,
     /// Its network tags.
     pub tags: Vec<String>,
     /// Whether it is spot.
@@ -99,7 +99,7 @@ pub struct FirewallView {
     pub name: String,
     /// Its network's name.
     pub network: String,
-    /// What it allows: `tcp 22`.
+    /// What it allows: `tcp:22`.
     pub allowed: Vec<String>,
     /// From where.
     pub source_ranges: Vec<String>,
@@ -161,7 +161,10 @@ impl Gce {
                     .map(|rule| {
                         let protocol = rule["IPProtocol"].as_str().unwrap_or_default();
                         let ports = words(&rule["ports"]).join(",");
-                        format!("{protocol} {ports}").trim_end().to_owned()
+                        match ports.as_str() {
+                            "" => protocol.to_owned(),
+                            ports => format!("{protocol}:{ports}"),
+                        }
                     })
                     .collect(),
                 source_ranges: words(&firewall.body["sourceRanges"]),
@@ -414,7 +417,11 @@ fn view(instance: &Instance) -> GceInstanceView {
         disk_labels: instance.disk.labels.clone(),
         description: description.into(),
         metadata: instance.metadata.clone(),
-        startup_script: instance.metadata.get("startup-script").cloned(),
+        startup_script: instance
+            .metadata
+            .get("startup-script")
+            .cloned()
+            .unwrap_or_default(),
         tags: instance.tags.clone(),
         spot: instance.scheduling.spot,
         termination_action: instance.scheduling.termination_action.clone(),
