@@ -22,6 +22,49 @@ impl Secret {
     pub fn expose(&self) -> &str {
         self.0.expose_secret()
     }
+
+    /// The secrets in a variable's value: those inside, where it is JSON (the credentials of Google
+    /// Cloud), whose other lines are in every such file; else the value itself.
+    pub fn within(value: &str) -> Vec<Self> {
+        match serde_json::from_str(value) {
+            Ok(serde_json::Value::Object(fields)) => {
+                let mut found = Vec::new();
+                collect(&fields, &mut found);
+                found
+            }
+            _ => vec![Self::new(value)],
+        }
+    }
+
+    /// Its lines that give something away: the one that it has, or those of a key between the lines
+    /// that begin and end every key.
+    pub fn telling_lines(&self) -> impl Iterator<Item = &str> {
+        let several = self.expose().trim_end().contains('\n');
+        self.expose().lines().filter(move |line| match several {
+            true => line.len() >= Redactor::SHORTEST && !line.starts_with("-----"),
+            false => !line.trim().is_empty(),
+        })
+    }
+}
+
+/// The secret fields of Google's credential files, at any depth.
+/// <https://cloud.google.com/docs/authentication/application-default-credentials>
+fn collect(fields: &serde_json::Map<String, serde_json::Value>, found: &mut Vec<Secret>) {
+    const SECRET: [&str; 4] = [
+        "private_key",
+        "client_secret",
+        "refresh_token",
+        "authorization",
+    ];
+    for (name, value) in fields {
+        match value {
+            serde_json::Value::Object(fields) => collect(fields, found),
+            serde_json::Value::String(text) if SECRET.contains(&&*name.to_ascii_lowercase()) => {
+                found.push(Secret::new(text.trim_start_matches("Bearer ")));
+            }
+            _ => {}
+        }
+    }
 }
 
 impl fmt::Debug for Secret {
@@ -102,9 +145,9 @@ impl Redactor {
 
     /// Adds a secret, and each line of it where it has several (keys in PEM).
     pub fn add(&mut self, secret: &Secret) {
-        for line in std::iter::once(secret.expose()).chain(secret.expose().lines()) {
+        for line in std::iter::once(secret.expose()).chain(secret.telling_lines()) {
             let known = self.secrets.iter().any(|s| s.expose() == line);
-            if line.len() >= Self::SHORTEST && !line.starts_with("-----") && !known {
+            if line.len() >= Self::SHORTEST && !known {
                 self.secrets.push(Secret::new(line));
             }
         }
@@ -154,5 +197,19 @@ mod tests {
         let text = redactor.redact("x abcdefghij y klmnopqrst z -----BEGIN KEY-----");
         assert_eq!(text, "x *** y *** z -----BEGIN KEY-----");
         assert!(redactor.finds("..abcdefgh.."));
+    }
+
+    #[test]
+    fn of_credentials_in_json_only_the_secrets_count() {
+        let key = r#"{
+  "type": "service_account",
+  "private_key": "-----BEGIN KEY-----\nabcdefghij\n-----END KEY-----\n",
+  "credential_source": {"headers": {"Authorization": "Bearer oidc-request"}}
+}"#;
+        let found = Secret::within(key);
+        let lines: Vec<&str> = found.iter().flat_map(Secret::telling_lines).collect();
+        assert_eq!(lines, ["oidc-request", "abcdefghij"]);
+        let plain = Secret::within("plain");
+        assert_eq!(plain[0].expose(), "plain");
     }
 }

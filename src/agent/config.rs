@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::cloud::NoticeSource;
+use crate::cloud::{GiveBack, NoticeSource};
 use crate::error::{Error, Result};
 use crate::forge::{Programs, Registration};
 use crate::spec::{Docker, ForgeSpec};
@@ -37,6 +37,9 @@ pub struct AgentConfig {
     pub docker: Docker,
     /// How the cloud announces the machine's end.
     pub notices: Option<NoticeSource>,
+    /// What ends the machine's bill.
+    #[serde(default)]
+    pub give_back: GiveBack,
     /// Where the runner lives.
     pub place: Place,
 }

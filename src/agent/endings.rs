@@ -28,7 +28,7 @@ pub(super) enum Ending {
     /// The cloud takes the machine away.
     Interruption(String),
     /// The cloud may soon take the machine away.
-    Rebalance,
+    Rebalance(String),
 }
 
 /// The stream.
@@ -87,7 +87,7 @@ async fn notices(source: NoticeSource, host: Host, http: Http, sender: mpsc::Sen
     loop {
         let ending = match cloud::next_notice(source, &host, &http, rebalance_seen).await {
             Notice::Interruption { detail } => Ending::Interruption(detail),
-            Notice::Rebalance => Ending::Rebalance,
+            Notice::Rebalance { detail } => Ending::Rebalance(detail),
         };
         rebalance_seen = true;
         let last = matches!(ending, Ending::Interruption(_));

@@ -23,6 +23,7 @@ pub use config::{AgentConfig, Place};
 pub(crate) use program::hex;
 pub(crate) use status::READY;
 
+use crate::cloud::{self, GiveBack};
 use crate::error::{Error, Kind, Result};
 use crate::forge::{self, Forge, JobRef, Unregistered};
 use crate::host::Host;
@@ -47,6 +48,8 @@ const LASTING_GRACE: Duration = Duration::from_secs(30);
 /// How long an interrupted run may take to end after its cancellation. A spot notice leaves two
 /// minutes, and the service manager three.
 const PATIENCE: Duration = Duration::from_secs(75);
+/// How long the cloud may take to hear that it is to delete the machine.
+const DELETION: Duration = Duration::from_secs(25);
 /// How long the forge may take to see that a runner isn't busy any more.
 const BUSY: Duration = Duration::from_secs(45);
 
@@ -300,10 +303,12 @@ fn disarm(ready: &Path) -> Result<()> {
 /// `agent release`: what `run` would have done at its end, had it lived; then the machine is given
 /// back, whatever happened before.
 pub async fn release(file: &Path, host: &Host, printer: &Printer) -> Result<()> {
+    let mut how = GiveBack::default();
     let clean_up = async {
         // Giving the machine back must not depend on this.
         let http = Http::new(host)?;
         let config = AgentConfig::read(file)?;
+        how = config.give_back.clone();
         let state = Kept::open(&Layout::state_file(&config.place, host));
         if !state.get().finished {
             tracing::warn!("the agent ended too early; cleaning up after it");
@@ -317,12 +322,19 @@ pub async fn release(file: &Path, host: &Host, printer: &Printer) -> Result<()> 
         Ok(Err(error)) => tracing::error!("{}", error.chain()),
         Err(_) => tracing::error!("cleaning up took too long"),
     }
-    give_back(host)
+    tracing::info!("giving the machine back");
+    let deletion = async { cloud::give_back(&how, host, &Http::new(host)?).await };
+    match timeout(DELETION, deletion).await {
+        Ok(Ok(true)) => tracing::info!("the cloud deletes this machine"),
+        Ok(Ok(false)) => {}
+        Ok(Err(error)) => tracing::error!("{}", error.chain()),
+        Err(_) => tracing::error!("the cloud didn't answer in time to delete this machine"),
+    }
+    power_off(host)
 }
 
-/// Ends the machine, which its cloud then deletes.
-fn give_back(host: &Host) -> Result<()> {
-    tracing::info!("giving the machine back");
+/// Turns the machine off, whether or not it is being deleted: a machine that is off costs the least.
+fn power_off(host: &Host) -> Result<()> {
     for (program, args) in [
         ("systemctl", &["poweroff"][..]),
         ("shutdown", &["-P", "now"]),
@@ -335,5 +347,5 @@ fn give_back(host: &Host) -> Result<()> {
     }
     // <https://docs.kernel.org/admin-guide/sysrq.html>
     std::fs::write(host.path("/proc/sysrq-trigger"), "o")
-        .map_err(|error| Error::other("giving the machine back").caused_by(error))
+        .map_err(|error| Error::other("turning the machine off").caused_by(error))
 }

@@ -187,8 +187,8 @@ impl Agent {
                     return Err(not_ready(format!("not ready within {:?}", ready_within.unwrap_or_default()), &watch));
                 }
                 ending = endings.next() => match ending {
-                    Ending::Rebalance => {
-                        tracing::warn!("the cloud may soon take this machine back (rebalance recommendation)");
+                    Ending::Rebalance(detail) => {
+                        tracing::warn!("the cloud may soon take this machine back ({detail})");
                         watch.rebalance = true;
                     }
                     ending => return Ok(why(ending)),
@@ -320,7 +320,7 @@ pub(super) fn why(ending: Ending) -> Why {
         Ending::Signal(signal) => Why::Signal(signal),
         Ending::PowerButton => Why::PowerButton,
         Ending::Interruption(detail) => Why::Interruption(detail),
-        Ending::Rebalance => Why::Rebalance,
+        Ending::Rebalance(_) => Why::Rebalance,
     }
 }
 

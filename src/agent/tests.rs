@@ -154,6 +154,7 @@ async fn life(
         docker: crate::spec::Docker::default(),
         programs: crate::forge::Programs::new(),
         notices: None,
+        give_back: crate::cloud::GiveBack::PowerOff,
         place: place.clone(),
     };
     let layout = Layout::new(&place, crate::spec::Driver::Github, &host).unwrap();

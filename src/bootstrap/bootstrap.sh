@@ -13,22 +13,48 @@ say() {
   printf 'runner-launch: %s\n' "$*"
 }
 
-# Removes the runner's record, where the agent is there to do it. Then: stopped here is gone, for the
-# instance is made with "terminate on shutdown".
-give_back() {
-  if [ -x "$program" ] && [ -e "$config" ]; then
-    timeout 60 "$program" agent release --config "$config" || true
-  fi
-  sync
-  systemctl poweroff || shutdown -P now || poweroff -f
+# The end of the machine, as a program of its own: the agent removes the runner's record and has the
+# machine deleted, where it is there to do it; else this does the latter by itself. Where the cloud
+# deletes what is off, turning it off is enough.
+give_back=$work/give-back
+write_give_back() {
+  mkdir -p "$work"
+  cat >"$give_back" <<GIVE_BACK
+#!/bin/sh
+released=no
+if [ -x '$program' ] && [ -e '$config' ]; then
+  timeout 200 '$program' agent release --config '$config' && released=yes
+fi
+if [ "\$released" = no ]; then
+  (
+    :
+$farewell
+  )
+fi
+sync
+systemctl poweroff || shutdown -P now || poweroff -f
+GIVE_BACK
+  chmod 700 "$give_back"
 }
+
+give_back() {
+  sh "$give_back" || systemctl poweroff || shutdown -P now || poweroff -f
+}
+
+# Some clouds run this at every boot. A machine that comes back after a crash or a reboot has neither
+# timer nor agent: it ends.
+if [ -e "$give_back" ]; then
+  say "this machine has been up before; giving it back"
+  give_back
+  exit 0
+fi
 
 # First of all: whatever happens from here on, the machine ends at the deadline, unless a ready
 # agent has left its mark by then (and has stopped the timer, which spares it the look).
+write_give_back || true
 last_resort="[ -e '$work/ready' ] || {
-  echo 'runner-launch: not ready in time, powering off' >'$root/dev/console' 2>&1
-  [ ! -x '$program' ] || timeout 60 '$program' agent release --config '$config'
-  systemctl poweroff || poweroff -f
+  echo 'runner-launch: not ready in time, giving the machine back' >'$root/dev/console' 2>&1
+  sh '$give_back' || systemctl poweroff || poweroff -f
 }"
 systemd-run --quiet --collect --unit=runner-launch-deadline --on-active="$deadline" /bin/sh -c "$last_resort" ||
   (
@@ -37,15 +63,12 @@ systemd-run --quiet --collect --unit=runner-launch-deadline --on-active="$deadli
     [ -e "$work/ready" ] || give_back
   ) >/dev/null 2>&1 &
 
-# A machine that comes back after a crash or a reboot has neither timer nor agent: it ends, too.
-# cloud-init runs these scripts at every boot but this one, whose turn is over.
-mkdir -p "$root/var/lib/cloud/scripts/per-boot"
-cat >"$root/var/lib/cloud/scripts/per-boot/runner-launch" <<PER_BOOT
-#!/bin/sh
-[ ! -x '$program' ] || timeout 120 '$program' agent release --config '$config'
-systemctl poweroff || poweroff -f
-PER_BOOT
-chmod 755 "$root/var/lib/cloud/scripts/per-boot/runner-launch"
+# Where user data is cloud-init's, that runs these scripts at every boot but this one, whose turn is
+# over.
+boots=$root/var/lib/cloud/scripts/per-boot
+mkdir -p "$boots"
+printf '#!/bin/sh\nsh "%s" || systemctl poweroff || poweroff -f\n' "$give_back" >"$boots/runner-launch"
+chmod 755 "$boots/runner-launch"
 
 finish() {
   status=$?
@@ -184,15 +207,21 @@ add_ssh_key() {
   done
 }
 
-# This very text is readable at the metadata service by every process of the machine. Close that
-# one path to all but root, and to containers; the rest of the service stays open to jobs.
-guard_user_data() {
+# This very text is readable at the metadata service by every process of the machine. Close it, and
+# what else the launcher named, to all but root, and to containers.
+guard_metadata() {
   guarded=yes
+  set -f
   for chain in "OUTPUT -m owner ! --uid-owner 0" FORWARD; do
-    # shellcheck disable=SC2086  # a chain and its match
-    iptables -w 5 -I $chain -d 169.254.169.254 -p tcp --dport 80 \
-      -m string --algo bm --string /user-data -j REJECT --reject-with tcp-reset 2>/dev/null || guarded=no
+    for word in $closed_metadata; do
+      match=
+      [ "$word" = '*' ] || match="-m string --algo bm --string $word"
+      # shellcheck disable=SC2086  # a chain with its match, and a match
+      iptables -w 5 -I $chain -d 169.254.169.254 -p tcp --dport 80 $match \
+        -j REJECT --reject-with tcp-reset 2>/dev/null || guarded=no
+    done
   done
+  set +f
   [ "$guarded" = yes ] || say "warning: the user data can't be closed to jobs here (no iptables)"
 }
 
@@ -247,7 +276,7 @@ prepare=$!
 write_unit
 wait "$packages" || fail "installing packages failed"
 make_user
-guard_user_data
+guard_metadata
 [ -z "$startup_script" ] || run_startup_script
 wait "$prepare" || fail "downloading the runner program failed"
 systemctl daemon-reload

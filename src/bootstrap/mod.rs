@@ -13,7 +13,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 
 use crate::agent::AgentConfig;
-use crate::cloud::Arch;
+use crate::cloud::{Arch, ClosedMetadata};
 use crate::error::{Error, Result};
 
 const SCRIPT: &str = include_str!("bootstrap.sh");
@@ -32,6 +32,10 @@ pub struct Bootstrap<'a> {
     pub startup_script: Option<&'a [u8]>,
     /// The public key that may log in.
     pub ssh_key: Option<&'a str>,
+    /// A POSIX shell script that has the machine deleted, where powering off isn't enough.
+    pub farewell: &'a str,
+    /// What of the metadata service is closed to jobs.
+    pub closed: ClosedMetadata,
 }
 
 /// The agent's file for one architecture.
@@ -76,6 +80,8 @@ impl Bootstrap<'_> {
             .map(|script| BASE64_STANDARD.encode(script));
         assign("startup_script", startup.as_deref().unwrap_or_default())?;
         assign("ssh_key", self.ssh_key.unwrap_or_default())?;
+        assign("farewell", self.farewell)?;
+        assign("closed_metadata", &self.closed.words())?;
         text.push_str(SCRIPT);
         Ok(text)
     }
@@ -114,6 +120,7 @@ mod tests {
 
     use super::*;
     use crate::agent::Place;
+    use crate::cloud::GiveBack;
     use crate::forge::{Programs, Registration};
 
     use crate::spec::ForgeSpec;
@@ -136,6 +143,7 @@ mod tests {
             docker: crate::spec::Docker::default(),
             programs: Programs::new(),
             notices: None,
+            give_back: GiveBack::PowerOff,
             place: Place::Instance {
                 user: "runner".into(),
             },
@@ -167,6 +175,8 @@ mod tests {
                 config: &config(),
                 startup_script: Some(b"echo hello"),
                 ssh_key: Some(&key),
+                farewell: "true",
+                closed: ClosedMetadata::Paths(&["/user-data"]),
             }
             .script()
             .unwrap();
@@ -178,6 +188,6 @@ mod tests {
     fn what_only_real_machines_do_is_in_the_script() {
         // A service manager's reaction to a job that runs out of memory, and a boot after a crash.
         assert!(SCRIPT.contains("\nOOMPolicy=continue\n"));
-        assert!(SCRIPT.contains("/var/lib/cloud/scripts/per-boot/runner-launch"));
+        assert!(SCRIPT.contains("/var/lib/cloud/scripts/per-boot"));
     }
 }

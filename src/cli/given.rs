@@ -167,7 +167,8 @@ impl Given {
             .filter(|opt| opt.secret)
             .flat_map(|opt| self.many(opt.name).iter().map(String::as_str));
         let variables = names::SECRETS.iter().filter_map(|name| host.env(name));
-        options.chain(variables).map(Secret::new).collect()
+        let options = options.map(Secret::new);
+        options.chain(variables.flat_map(Secret::within)).collect()
     }
 
     /// The non-empty, trimmed parts of a comma list.

@@ -1,6 +1,7 @@
 //! The seam to the clouds. Forges are unknown here.
 
 pub mod aws;
+pub mod gcp;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,6 +9,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use url::Url;
 
 use crate::error::Result;
 use crate::host::Host;
@@ -227,9 +229,69 @@ pub trait Plan: Send + Sync {
     /// The most bytes of user data that the cloud takes.
     fn user_data_limit(&self) -> usize;
 
+    /// What the instance must know of its cloud.
+    fn machine(&self) -> MachineSide;
+
     /// Makes one instance, trying the candidates in order. Idempotent by the order's id: the same
     /// order never makes two.
     async fn create(&self, order: &Order) -> Result<Instance>;
+}
+
+/// A cloud as its instances see it.
+#[derive(Debug, Clone)]
+pub struct MachineSide {
+    /// How the agent hears of its machine's end.
+    pub notices: Option<NoticeSource>,
+    /// How the agent ends its machine.
+    pub give_back: GiveBack,
+    /// The same as a POSIX shell script, for when there is no agent to do it; empty where powering
+    /// off is enough.
+    pub farewell: String,
+    /// What of the metadata service is closed to jobs.
+    pub closed: ClosedMetadata,
+}
+
+/// What of the metadata service at 169.254.169.254 only root may read: the user data holds secrets,
+/// and so may the rest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ClosedMetadata {
+    /// Requests that contain one of these words, each of shell-safe characters.
+    Paths(&'static [&'static str]),
+    /// All of it.
+    All,
+}
+
+impl ClosedMetadata {
+    /// The bootstrap script's form of it: words, or `*`.
+    pub fn words(self) -> String {
+        match self {
+            ClosedMetadata::Paths(paths) => paths.join(" "),
+            ClosedMetadata::All => "*".to_owned(),
+        }
+    }
+}
+
+/// What ends an instance's bill; part of the agent's configuration.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum GiveBack {
+    /// A machine that is off is deleted by its cloud.
+    #[default]
+    PowerOff,
+    /// Compute Engine deletes a machine that asks for it, and only stops one that is off.
+    Gcp {
+        /// Where Compute Engine is.
+        api: Url,
+    },
+}
+
+/// Asks the cloud to delete this very machine. `false`: there is nobody to ask, or the machine may
+/// not; powering it off is all that is left to do.
+pub async fn give_back(how: &GiveBack, host: &Host, http: &Http) -> Result<bool> {
+    match how {
+        GiveBack::PowerOff => Ok(false),
+        GiveBack::Gcp { api } => gcp::give_back::delete_itself(api, host, http).await,
+    }
 }
 
 /// How an instance's agent hears of its machine's end; part of the agent's configuration.
@@ -238,6 +300,8 @@ pub trait Plan: Send + Sync {
 pub enum NoticeSource {
     /// EC2's instance metadata.
     Aws,
+    /// Compute Engine's metadata server.
+    Gcp,
 }
 
 /// An announcement by the cloud.
@@ -248,8 +312,11 @@ pub enum Notice {
         /// What the cloud said.
         detail: String,
     },
-    /// The machine is likelier to be taken away than others.
-    Rebalance,
+    /// The machine is likelier to be taken away than others, or will be, but not yet.
+    Rebalance {
+        /// What the cloud said.
+        detail: String,
+    },
 }
 
 /// Waits for the cloud's next announcement, for ever if need be.
@@ -261,6 +328,7 @@ pub async fn next_notice(
 ) -> Notice {
     match source {
         NoticeSource::Aws => aws::metadata::next_notice(host, http, rebalance_seen).await,
+        NoticeSource::Gcp => gcp::metadata::next_notice(host, http, rebalance_seen).await,
     }
 }
 
@@ -272,7 +340,8 @@ pub const NOTICE_INTERVAL: Duration = Duration::from_secs(5);
 pub fn open(provider: Provider, host: &Host, http: &Http) -> Option<Arc<dyn Cloud>> {
     match provider {
         Provider::Aws => Some(Arc::new(aws::Aws::new(host.clone(), http.clone()))),
-        Provider::Azure | Provider::Gcp | Provider::Kubernetes => None,
+        Provider::Gcp => Some(Arc::new(gcp::Gcp::new(host.clone(), http.clone()))),
+        Provider::Azure | Provider::Kubernetes => None,
     }
 }
 
@@ -280,7 +349,8 @@ pub fn open(provider: Provider, host: &Host, http: &Http) -> Option<Arc<dyn Clou
 pub fn region(provider: Provider, text: &str) -> Result<String, String> {
     match provider {
         Provider::Aws => aws::region(text),
-        Provider::Azure | Provider::Gcp | Provider::Kubernetes => Ok(text.to_owned()),
+        Provider::Gcp => gcp::region(text),
+        Provider::Azure | Provider::Kubernetes => Ok(text.to_owned()),
     }
 }
 
@@ -288,7 +358,8 @@ pub fn region(provider: Provider, text: &str) -> Result<String, String> {
 pub fn is_id(provider: Provider, text: &str) -> bool {
     match provider {
         Provider::Aws => aws::is_id(text),
-        Provider::Azure | Provider::Gcp | Provider::Kubernetes => false,
+        Provider::Gcp => gcp::is_id(text),
+        Provider::Azure | Provider::Kubernetes => false,
     }
 }
 
@@ -297,6 +368,7 @@ pub fn is_id(provider: Provider, text: &str) -> bool {
 pub fn mistakes(spec: &InstanceSpec) -> Vec<String> {
     match spec.provider {
         Provider::Aws => aws::mistakes(spec),
-        Provider::Azure | Provider::Gcp | Provider::Kubernetes => Vec::new(),
+        Provider::Gcp => gcp::mistakes(spec),
+        Provider::Azure | Provider::Kubernetes => Vec::new(),
     }
 }

@@ -7,7 +7,7 @@ use jiff::SignedDuration;
 
 use super::report::{self, Row};
 use super::{AT_ONCE, Keeper, RunnerState, together};
-use crate::cloud::Instance;
+use crate::cloud::{Instance, InstanceState};
 use crate::error::Result;
 use crate::pipeline::Pipeline;
 
@@ -24,7 +24,7 @@ impl Keeper<'_> {
         let (known, unseen) = self.instances().await;
         let old = known
             .iter()
-            .filter(|i| !i.is_ending() && self.is_older(i, older_than));
+            .filter(|i| !i.is_ending() && self.is_older(i, enough(i, older_than)));
         let old: Vec<Instance> = old.cloned().collect();
         let mut swept = Vec::new();
         let mut rows = Vec::new();
@@ -58,6 +58,9 @@ impl Keeper<'_> {
     }
 
     fn reason_to_keep(&self, instance: &Instance, runner: RunnerState) -> Option<String> {
+        if instance.state == InstanceState::Stopped {
+            return None;
+        }
         let name = instance.name.as_deref().unwrap_or_default();
         if runner.is_alive() {
             return Some(format!(
@@ -99,5 +102,16 @@ impl Keeper<'_> {
             }
             _ => Ok(()),
         }
+    }
+}
+
+/// The age at which an instance is swept. One that stopped has no runner, costs all the same, and
+/// ends when it is started again: it only has to be older than any launch that may still read its
+/// console.
+fn enough(instance: &Instance, older_than: Duration) -> Duration {
+    const LONGEST_LAUNCH: Duration = Duration::from_secs(600);
+    match instance.state {
+        InstanceState::Stopped => older_than.min(LONGEST_LAUNCH),
+        _ => older_than,
     }
 }

@@ -17,14 +17,14 @@ use tokio::time::Instant;
 use crate::agent::{AgentConfig, Place};
 use crate::bootstrap::Bootstrap;
 use crate::cli::Launch;
-use crate::cloud::{self, Arch, Cloud, NoticeSource, Order, Plan, StopFlag};
+use crate::cloud::{self, Arch, Cloud, GiveBack, MachineSide, Order, Plan, StopFlag};
 use crate::error::{Error, Kind, Result, Signal};
 use crate::forge::{self, Enrolment, Findings, Forge, Question, Registration, Runner};
 use crate::host::Host;
 use crate::http::Http;
 use crate::pipeline::Pipeline;
 use crate::signals::Signals;
-use crate::spec::{Access, InstanceSpec, LaunchSpec, Provider, Reuse};
+use crate::spec::{Access, InstanceSpec, LaunchSpec, Reuse};
 use agents::{Own, Probe};
 use rollback::Made;
 
@@ -167,7 +167,8 @@ impl Life<'_> {
             self.pipeline.mask(secret);
         }
 
-        let config = self.agent_config(&registration, findings);
+        let machine = plan.machine();
+        let config = self.agent_config(&registration, findings, &machine);
         if let Access::App { .. } = config.forge.access {
             tracing::warn!(
                 "the GitHub App's private key goes to the instance, where only root reads it, to \
@@ -186,6 +187,8 @@ impl Life<'_> {
                 .ssh
                 .as_ref()
                 .and_then(|ssh| ssh.authorized_key.as_deref()),
+            farewell: &machine.farewell,
+            closed: machine.closed,
         }
         .user_data(plan.user_data_limit())?;
         let order = Order {
@@ -259,12 +262,15 @@ impl Life<'_> {
         }
     }
 
-    fn agent_config(&self, registration: &Registration, findings: Findings) -> AgentConfig {
+    fn agent_config(
+        &self,
+        registration: &Registration,
+        findings: Findings,
+        machine: &MachineSide,
+    ) -> AgentConfig {
         AgentConfig {
-            notices: match self.instance.provider {
-                Provider::Aws => Some(NoticeSource::Aws),
-                Provider::Azure | Provider::Gcp | Provider::Kubernetes => None,
-            },
+            notices: machine.notices,
+            give_back: machine.give_back.clone(),
             ..agent_config(
                 self.spec,
                 registration,
@@ -324,6 +330,7 @@ fn agent_config(
         programs: findings.programs,
         docker: spec.docker.clone(),
         notices: None,
+        give_back: GiveBack::default(),
         place,
     }
 }

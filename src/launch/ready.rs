@@ -59,6 +59,11 @@ impl Life<'_> {
                             disk_gb: seen.disk_gb.or(instance.disk_gb),
                             security_group: seen.security_group.clone().or(instance.security_group),
                             subnet: seen.subnet.clone().or(instance.subnet),
+                            launch_time: seen.launch_time.or(instance.launch_time),
+                            image: match seen.image.is_empty() {
+                                true => instance.image,
+                                false => seen.image.clone(),
+                            },
                             ..seen
                         };
                     }

@@ -7,11 +7,11 @@ use async_trait::async_trait;
 use tracing::level_filters::LevelFilter;
 
 use super::*;
-use crate::cloud::{Candidate, Instance, InstanceRef, InstanceState};
+use crate::cloud::{Candidate, ClosedMetadata, Instance, InstanceRef, InstanceState};
 use crate::forge::{JobRef, LogEvent, Program, Start, Surroundings, Unregistered};
 use crate::pipeline::Printer;
 use crate::secret::Secret;
-use crate::spec::ForgeSpec;
+use crate::spec::{ForgeSpec, Provider};
 
 /// Where the fakes panic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,6 +77,15 @@ impl Plan for Fake {
 
     fn user_data_limit(&self) -> usize {
         1 << 20
+    }
+
+    fn machine(&self) -> MachineSide {
+        MachineSide {
+            notices: None,
+            give_back: GiveBack::PowerOff,
+            farewell: String::new(),
+            closed: ClosedMetadata::All,
+        }
     }
 
     async fn create(&self, _: &Order) -> Result<Instance> {

@@ -94,11 +94,7 @@ impl Pipeline {
     pub fn mask(&self, secret: &Secret) {
         self.printer.hide(secret);
         if let PipelineKind::GitHub { .. } = self.kind {
-            for line in secret
-                .expose()
-                .lines()
-                .filter(|line| !line.trim().is_empty())
-            {
+            for line in secret.telling_lines() {
                 self.printer
                     .command(&format!("::add-mask::{}", escaped(line)));
             }

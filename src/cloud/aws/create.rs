@@ -13,7 +13,10 @@ use super::network;
 use super::plan::{AwsPlan, Way};
 use super::refusal::{Meaning, Refusal};
 use super::sizes;
-use crate::cloud::{Candidate, Instance, Order, Plan, TAG_LAUNCH, TAG_OWNER, TAG_SERVES};
+use crate::cloud::{
+    Candidate, ClosedMetadata, GiveBack, Instance, MachineSide, NoticeSource, Order, Plan,
+    TAG_LAUNCH, TAG_OWNER, TAG_SERVES,
+};
 use crate::error::{Error, Kind, Result};
 
 /// The most user data that EC2 takes, before Base64.
@@ -41,6 +44,16 @@ impl Plan for AwsPlan {
 
     fn user_data_limit(&self) -> usize {
         USER_DATA_LIMIT
+    }
+
+    fn machine(&self) -> MachineSide {
+        MachineSide {
+            notices: Some(NoticeSource::Aws),
+            // Instances are made with "terminate on shutdown".
+            give_back: GiveBack::PowerOff,
+            farewell: String::new(),
+            closed: ClosedMetadata::Paths(&["/user-data"]),
+        }
     }
 
     async fn create(&self, order: &Order) -> Result<Instance> {

@@ -169,7 +169,9 @@ async fn poll(imds: &Imds, rebalance_seen: bool) -> Result<Option<Notice>> {
         }));
     }
     if !rebalance_seen && imds.get(REBALANCE).await?.is_some() {
-        return Ok(Some(Notice::Rebalance));
+        return Ok(Some(Notice::Rebalance {
+            detail: "rebalance recommendation".to_owned(),
+        }));
     }
     Ok(None)
 }

@@ -417,7 +417,9 @@ async fn notices_are_seen_and_rebalance_only_once() {
     let http = Http::new(&host).unwrap();
     assert_eq!(
         metadata::next_notice(&host, &http, false).await,
-        Notice::Rebalance
+        Notice::Rebalance {
+            detail: "rebalance recommendation".into()
+        }
     );
     assert_eq!(server.all("PUT /latest/api/token").len(), 2);
     assert_eq!(
