@@ -37,7 +37,10 @@ pub(crate) const READER: &str = "data-reader@octo-ci.iam.gserviceaccount.com";
 pub(crate) const CLOUD_PLATFORM: &str = "https://www.googleapis.com/auth/cloud-platform";
 /// Compute Engine's own scope.
 #[cfg(test)]
-const COMPUTE: &str = "https://www.googleapis.com/auth/compute";
+pub(crate) const COMPUTE: &str = "https://www.googleapis.com/auth/compute";
+/// The same for reading.
+#[cfg(test)]
+pub(crate) const COMPUTE_READ_ONLY: &str = "https://www.googleapis.com/auth/compute.readonly";
 
 #[cfg(test)]
 mod tests;
