@@ -5,7 +5,10 @@ The whole document, several megabytes, is in PyPI's google-api-python-client. Ke
 that the sandbox has and the schemas that can be reached from them: names, types, formats, enums
 and patterns; none of Google's prose.
 
-    pip download --no-deps google-api-python-client
+2.200.0 is the last package that describes v1 itself, as calls without the header
+X-Goog-Api-Version have it. Later ones describe versions by date, which lack a parameter.
+
+    pip download --no-deps google-api-python-client==2.200.0
     tests/sandbox/descriptions/compute.py google_api_python_client-*.whl
 """
 
