@@ -70,7 +70,7 @@ async fn no_port_is_open_unless_ssh_is_asked_for() {
     let rules = gce.firewalls();
     assert_eq!(rules.len(), 1, "one for all: {rules:?}");
     assert_eq!(rules[0].source_ranges, ["203.0.113.0/24"]);
-    assert_eq!(rules[0].allowed, ["tcp 22"]);
+    assert_eq!(rules[0].allowed, ["tcp:22"]);
     let made = gce.instances();
     assert!(made[0].tags.is_empty(), "{:?}", made[0].tags);
     assert_eq!(made[1].tags, rules[0].target_tags);
@@ -89,7 +89,7 @@ async fn no_key_reaches_the_instance_and_jobs_get_no_token_of_it() {
     let made = world.gce_instance();
     let root = gce.disk(&made.name);
     let config = std::fs::read_to_string(root.join("etc/runner-launch/agent.json")).unwrap();
-    for text in [&made.startup_script.unwrap(), &config] {
+    for text in [&made.startup_script, &config] {
         assert!(!text.contains(&line));
     }
     // The whole metadata service is closed to jobs, for its token deletes machines.
