@@ -8,7 +8,7 @@ use super::insert::Wanted;
 use super::lifecycle::{self, Order};
 use super::operation;
 use super::state::{Instance, Phase, State};
-use super::{Context, catalogue, networks};
+use super::{Context, catalogue, link, networks};
 use crate::calls::lock;
 use crate::clock;
 use crate::google::{Facts, PROJECT};
@@ -78,6 +78,23 @@ pub(super) fn insert(context: &Context<'_>) -> Result<Value> {
             tokio::spawn(lifecycle::live(world, instance, operation.name, receiver));
         }
     }
+    Ok(answer)
+}
+
+/// Begins an operation that fails for want of room, without a look at what is asked for.
+pub(super) fn run_dry(context: &Context<'_>) -> Result<Value> {
+    let zone = context.path("zone");
+    let name = context.body["name"].as_str().unwrap_or_default();
+    let path = format!("projects/{PROJECT}/zones/{zone}/instances/{name}");
+    let machine_type = context.body["machineType"].as_str().unwrap_or_default();
+    let machine_type = machine_type.rsplit('/').next().unwrap_or_default();
+    let failure = Failure::exhausted("ZONE_RESOURCE_POOL_EXHAUSTED", PROJECT, zone, machine_type);
+    let world = context.world;
+    let mut state = lock(&world.state);
+    let operation = operation::begin(context, &mut state, "insert", &path, &link::id(&path));
+    let answer = operation.json(world);
+    let key = (zone.to_owned(), name.to_owned());
+    tokio::spawn(lifecycle::fail(world.clone(), key, operation.name, failure));
     Ok(answer)
 }
 

@@ -32,7 +32,7 @@ use tokio::sync::watch;
 
 pub use self::control::{FirewallView, GceInstanceView, NetworkView};
 use self::description::{Route, description};
-use self::error::{ApiError, Failure, Result};
+use self::error::{ApiError, Result};
 use self::mask::Mask;
 use self::state::State;
 use crate::Config;
@@ -175,14 +175,10 @@ impl Service for Api {
                 ApiError::denied(&permission, path)
             }
             Refusal::Throttled => ApiError::throttled(),
-            Refusal::Capacity => {
-                let path = route(request).map(|route| route.path).unwrap_or_default();
-                let zone = path.get("zone").map_or("us-west1-b", String::as_str);
-                let machine_type = "requested";
-                let code = "ZONE_RESOURCE_POOL_EXHAUSTED";
-                let failure = Failure::exhausted(code, PROJECT, zone, machine_type);
-                ApiError::new(503, code, failure.message)
-            }
+            Refusal::Capacity => match self.run_dry(request) {
+                Ok(operation) => return document(200, &operation),
+                Err(error) => error,
+            },
             Refusal::Status(status) => ApiError::by_status(status),
         };
         error.response(true)
@@ -204,7 +200,8 @@ fn route(request: &Request) -> Option<Route> {
 }
 
 impl Api {
-    async fn answer(&self, request: &Request) -> Result<Value> {
+    /// A call whose caller is known, its parts checked.
+    fn context<'a>(&'a self, request: &'a Request) -> Result<Context<'a>> {
         let Some(route) = route(request) else {
             return Err(ApiError::new(
                 404,
@@ -232,7 +229,6 @@ impl Api {
             ));
         }
         let body = schema::body(route.name, route.method, &request.body)?;
-        let response = route.method.response.clone();
         let context = Context {
             world: &self.world,
             request,
@@ -242,16 +238,31 @@ impl Api {
             body,
         };
         check_place(&context)?;
+        Ok(context)
+    }
+
+    async fn answer(&self, request: &Request) -> Result<Value> {
+        let context = self.context(request)?;
+        let response = context.route.method.response.as_deref();
         let mask = context
             .parameter("fields")
             .filter(|text| !text.is_empty())
-            .map(|text| Mask::read(text, response.as_deref().unwrap_or_default()))
+            .map(|text| Mask::read(text, response.unwrap_or_default()))
             .transpose()?;
         let answer = dispatch(&context).await?;
         Ok(match mask {
             Some(mask) => mask.apply(answer),
             None => answer,
         })
+    }
+
+    /// Begins what fails for want of room, as a zone without any does it.
+    fn run_dry(&self, request: &Request) -> Result<Value> {
+        let context = self.context(request)?;
+        if context.method() != "instances.insert" {
+            return Err(ApiError::by_status(503));
+        }
+        launch::run_dry(&context)
     }
 }
 

@@ -398,6 +398,14 @@ async fn faults_are_in_the_services_words() {
         assert_eq!((found, refusal(&answer).0), (status, reason));
         lab.sandbox.clear_faults();
     }
+    lab.sandbox
+        .fault("compute:instances.insert", Some(1), FaultKind::Capacity);
+    for (name, code) in [("a", "ZONE_RESOURCE_POOL_EXHAUSTED"), ("b", "")] {
+        let (status, done) = lab.insert("us-west1-b", &least("us-west1-b", name)).await;
+        assert_eq!(status, 200);
+        let found = done["error"]["errors"][0]["code"].as_str();
+        assert_eq!(found.unwrap_or_default(), code, "{done}");
+    }
     let calls = lab.sandbox.calls();
     let call = calls.iter().find(|c| c.service == "compute").unwrap();
     assert_eq!(
