@@ -13,6 +13,9 @@ use crate::forge::Registration;
 
 /// How long a cloud may not know an instance that it has just made.
 const BLIND: Duration = Duration::from_secs(60);
+/// How often in a row a cloud must not know an instance that it did know, to be believed: some forget
+/// an instance as soon as it is deleted, and some are of two minds about new ones.
+const FORGOTTEN: u32 = 3;
 /// How often to ask: often at first, then ever more seldom, to spare the rate limits.
 const FASTEST: Duration = Duration::from_millis(250);
 const SLOWEST: Duration = Duration::from_secs(5);
@@ -41,6 +44,7 @@ impl Life<'_> {
         let made = Instant::now();
         let mut instance = created;
         let mut failures = 0;
+        let (mut was_known, mut misses) = (false, 0);
         loop {
             let (runner, seen) = tokio::join!(
                 self.forge.find(registration.runner_id, &self.spec.name),
@@ -50,9 +54,14 @@ impl Life<'_> {
                 (Ok(runner), Ok(seen)) => {
                     failures = 0;
                     let known = seen.is_some();
-                    let gone = seen.as_ref().map_or(made.elapsed() > BLIND, |seen| {
-                        !matches!(seen.state, InstanceState::Pending | InstanceState::Running)
-                    });
+                    was_known |= known;
+                    misses = if known { 0 } else { misses + 1 };
+                    let gone = seen.as_ref().map_or(
+                        (was_known && misses >= FORGOTTEN) || made.elapsed() > BLIND,
+                        |seen| {
+                            !matches!(seen.state, InstanceState::Pending | InstanceState::Running)
+                        },
+                    );
                     if let Some(seen) = seen {
                         // A description knows less than the creation about some things.
                         instance = Instance {

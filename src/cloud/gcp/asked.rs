@@ -74,10 +74,12 @@ impl Asked {
         })
     }
 
-    /// The regions whose zones must be known.
-    pub(super) fn open_regions(&self) -> BTreeSet<&str> {
-        let open = self.places.iter().filter(|place| !place.only);
-        open.map(|place| place.region.as_str()).collect()
+    /// The regions of all places.
+    pub(super) fn regions(&self) -> BTreeSet<&str> {
+        self.places
+            .iter()
+            .map(|place| place.region.as_str())
+            .collect()
     }
 }
 
@@ -229,16 +231,5 @@ pub(super) mod tests {
         assert_eq!(ssh(Cidr::anywhere()), (vec!["0.0.0.0/0".to_owned()], 0));
         let given = ["192.0.2.0/24", "2001:db8::/32"].map(|text| text.parse().unwrap());
         assert_eq!(ssh(given.to_vec()), (vec!["192.0.2.0/24".to_owned()], 1));
-    }
-
-    #[test]
-    fn only_regions_without_a_fixed_zone_are_open() {
-        let mut spec = spec();
-        spec.regions = vec!["us-west1-a".into(), "europe-west4".into(), "us-east".into()];
-        let asked = Asked::read(&spec).unwrap();
-        assert_eq!(
-            asked.open_regions(),
-            BTreeSet::from(["europe-west4", "us-east1"])
-        );
     }
 }

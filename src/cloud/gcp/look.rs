@@ -50,15 +50,15 @@ pub(super) enum TypeFound {
 impl Facts {
     /// The zones to try in a place, in order.
     pub(super) fn zones_of(&self, place: &super::places::Place) -> Vec<String> {
-        let mut zones: Vec<String> = place.zone.iter().cloned().collect();
+        let named = place.zone.iter().cloned();
+        let Some(known) = &self.zones else {
+            return named.collect();
+        };
+        let known = known.get(&place.region).map_or(&[][..], Vec::as_slice);
+        let mut zones: Vec<String> = named.filter(|zone| known.contains(zone)).collect();
         if !place.only {
-            let known = self.zones.as_ref();
-            let others = known.and_then(|known| known.get(&place.region));
-            for zone in others.into_iter().flatten() {
-                if !zones.contains(zone) {
-                    zones.push(zone.clone());
-                }
-            }
+            let first = place.zone.as_ref();
+            zones.extend(known.iter().filter(|zone| Some(*zone) != first).cloned());
         }
         zones
     }
@@ -158,7 +158,7 @@ async fn zones_and_types(client: &Client, asked: &Asked) -> Result<(Zones, Types
         .filter_map(|place| place.zone.clone())
         .collect();
     let others = async {
-        let zones = zones(client, &asked.open_regions()).await?;
+        let zones = zones(client, &asked.regions()).await?;
         let others: BTreeSet<String> = zones
             .iter()
             .flat_map(BTreeMap::values)

@@ -144,7 +144,17 @@ fn nothing_fits(problems: Vec<Error>) -> Error {
 
 fn no_zones(place: &Place, facts: &Facts) -> Error {
     let region = &place.region;
-    match facts.zones {
+    match &facts.zones {
+        Some(known) if known.contains_key(region) => {
+            let zone = place.zone.as_deref().unwrap_or(region);
+            Error::usage(format!(
+                "--cloud-region: there is no zone {zone}, or it is down"
+            ))
+            .hint(format!(
+                "{region} has the zones {}",
+                known[region].join(", ")
+            ))
+        }
         Some(_) => Error::usage(format!("--cloud-region: there is no region {region}"))
             .hint("gcloud compute regions list shows the regions"),
         None => Error::new(Kind::Denied, format!("looking for the zones of {region}"))

@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::mpsc::UnboundedReceiver;
 
@@ -13,6 +14,10 @@ use super::state::{Instance, Phase};
 use crate::calls::{Event, lock};
 use crate::clock;
 use crate::google::{Vm, VmParts};
+
+/// From a deleted machine's being off to its record's end, in which its console can still be read: at
+/// the real service half a minute.
+const VANISHING: Duration = Duration::from_secs(1);
 
 /// What others want of an instance.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -120,6 +125,7 @@ impl Life {
             return Vec::new();
         };
         if !self.deletions.is_empty() {
+            tokio::time::sleep(VANISHING).await;
             return std::mem::take(&mut self.deletions);
         }
         let deletes = self.world.with_instance(self.id, |instance| {
