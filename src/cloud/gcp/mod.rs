@@ -18,6 +18,8 @@ mod places;
 mod plan;
 mod refusal;
 mod scopes;
+#[cfg(test)]
+mod scripted;
 mod sizes;
 
 use std::sync::Arc;
