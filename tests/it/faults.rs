@@ -38,6 +38,14 @@ const GITLAB: Args = &[
     "--idle-timeout=1",
     "--timeout=12",
 ];
+/// The same on Google Cloud.
+const GCP: Args = &[
+    "launch",
+    "--cloud=gcp",
+    "--name=faulty",
+    "--idle-timeout=1",
+    "--timeout=12",
+];
 /// Worlds at a time, of all tests together: they mostly wait.
 static ROOM: Semaphore = Semaphore::const_new(8);
 /// What a cancelled GitHub job leaves between its first signal and its last.
@@ -76,7 +84,11 @@ async fn calls(args: Args) -> BTreeSet<String> {
     assert_eq!(done.code, 0, "{}", world.report());
     let calls: BTreeSet<String> = world.host_calls().into_iter().collect();
     world.finish().await;
-    assert!(calls.contains("ec2:RunInstances"), "{calls:?}");
+    let creation = match args.contains(&"--cloud=gcp") {
+        true => "compute:instances.insert",
+        false => "ec2:RunInstances",
+    };
+    assert!(calls.contains(creation), "{calls:?}");
     calls
 }
 
@@ -127,16 +139,7 @@ async fn one(args: Args, call: &str, trouble: &Trouble) {
                 "{context}: took {:?}",
                 signalled.elapsed()
             );
-            assert!(
-                world
-                    .sandbox
-                    .ec2()
-                    .live()
-                    .iter()
-                    .all(|i| i.state == "shutting-down"),
-                "{context}: {}",
-                world.report()
-            );
+            assert!(world.all_end(), "{context}: {}", world.report());
             return world.finish().await;
         }
     }
@@ -159,7 +162,7 @@ async fn one(args: Args, call: &str, trouble: &Trouble) {
         );
     }
     world.until_clean().await;
-    let made = world.sandbox.ec2().instances().len();
+    let made = world.made().len();
     assert!(made <= 1, "{context}: {made} instances\n{}", world.report());
     world.finish().await;
 }
@@ -238,6 +241,25 @@ async fn no_trouble_with_gitlab_leaks_anything() {
     troubles.extend(kinds.map(Trouble::Always));
     troubles.extend([Trouble::SignalBefore(15), Trouble::SignalAfter(15)]);
     meet_at(calls, GITLAB, &troubles).await;
+}
+
+#[tokio::test]
+async fn no_trouble_with_google_cloud_leaks_anything() {
+    let mut calls = calls(GCP).await;
+    calls.retain(|call| !call.starts_with("github:") && !call.starts_with("download:"));
+    let kinds = [
+        FaultKind::Status(500),
+        FaultKind::Throttled,
+        FaultKind::TimeoutAfter,
+        FaultKind::CutAfter,
+        FaultKind::CutBefore,
+        FaultKind::Denied,
+    ];
+    let mut troubles = kinds.clone().map(Trouble::Once).to_vec();
+    troubles.extend(kinds.map(Trouble::Always));
+    troubles.extend([2, 15].map(Trouble::SignalBefore));
+    troubles.extend([2, 15].map(Trouble::SignalAfter));
+    meet_at(calls, GCP, &troubles).await;
 }
 
 #[tokio::test]

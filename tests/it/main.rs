@@ -19,6 +19,7 @@ mod component;
 mod documents;
 mod faults;
 mod fleet;
+mod gcp;
 mod github;
 mod gitlab;
 mod gitlab_agent;

@@ -7,7 +7,7 @@ use sandbox::{Call, Caller};
 use crate::world::World;
 
 /// How many of these calls had to wait for another of them: calls that overlap are one wave.
-fn waves(calls: &[Call]) -> usize {
+pub(crate) fn waves(calls: &[Call]) -> usize {
     let mut calls: Vec<(Instant, Instant)> = calls
         .iter()
         .map(|call| (call.started, call.finished.unwrap_or(call.started)))

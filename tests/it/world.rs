@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use sandbox::{Caller, Config, InstanceView, Sandbox};
+use sandbox::{Caller, Config, GceInstanceView, InstanceView, Sandbox};
 use tokio::io::AsyncReadExt;
 use tokio::process::{Child, Command};
 
@@ -196,6 +196,18 @@ impl World {
         }
     }
 
+    /// Runs `launch` on Google Cloud with these further arguments.
+    pub(crate) async fn launch_gcp(&self, args: &[&str]) -> Done {
+        self.run(&[&["launch", "--cloud=gcp"], args].concat()).await
+    }
+
+    /// The one live instance on Google Cloud, running or stopped.
+    pub(crate) fn gce_instance(&self) -> GceInstanceView {
+        let live = self.sandbox.gce().live();
+        assert_eq!(live.len(), 1, "{}", self.report());
+        live.into_iter().next().unwrap()
+    }
+
     /// The one live instance.
     pub(crate) fn instance(&self) -> InstanceView {
         let live = self.sandbox.ec2().live();
@@ -206,15 +218,58 @@ impl World {
     /// Waits until an instance runs.
     pub(crate) async fn until_running(&self) {
         self.until("an instance runs", || {
-            let live = self.sandbox.ec2().live();
-            live.iter().any(|instance| instance.state == "running")
+            let live = self.live();
+            live.iter()
+                .any(|(_, state)| matches!(state.as_str(), "running" | "RUNNING"))
         })
         .await;
     }
 
+    /// Every instance that isn't gone, of all clouds: its id, and its state in its cloud's words.
+    pub(crate) fn live(&self) -> Vec<(String, String)> {
+        let mut live: Vec<(String, String)> = Vec::new();
+        live.extend(
+            self.sandbox
+                .ec2()
+                .live()
+                .into_iter()
+                .map(|i| (i.id, i.state)),
+        );
+        live.extend(
+            self.sandbox
+                .gce()
+                .live()
+                .into_iter()
+                .map(|i| (i.name, i.status)),
+        );
+        live
+    }
+
+    /// Whether nothing lives that isn't on its way out.
+    pub(crate) fn all_end(&self) -> bool {
+        self.live()
+            .iter()
+            .all(|(_, state)| matches!(state.as_str(), "shutting-down" | "STOPPING"))
+    }
+
+    /// Every instance that there ever was, of all clouds: its id, its last state, and its console.
+    pub(crate) fn made(&self) -> Vec<(String, String, String)> {
+        let (ec2, gce) = (self.sandbox.ec2(), self.sandbox.gce());
+        let mut made: Vec<(String, String, String)> = Vec::new();
+        for instance in ec2.instances() {
+            let console = ec2.console(&instance.id);
+            made.push((instance.id, instance.state, console));
+        }
+        for instance in gce.instances() {
+            let console = gce.console(&instance.name);
+            made.push((instance.name, instance.status, console));
+        }
+        made
+    }
+
     /// Whether no instance lives and no runner is registered.
     pub(crate) fn is_clean(&self) -> bool {
-        self.sandbox.ec2().live().is_empty()
+        self.live().is_empty()
             && self.sandbox.github().runners().is_empty()
             && self.sandbox.gitlab().runners().is_empty()
     }
@@ -237,7 +292,6 @@ impl World {
 
     /// What happened, for a failed test.
     pub(crate) fn report(&self) -> String {
-        let ec2 = self.sandbox.ec2();
         let mut text = String::new();
         for call in self.sandbox.calls() {
             text.push_str(&format!(
@@ -245,13 +299,8 @@ impl World {
                 call.peer, call.name, call.status, call.code, call.fault
             ));
         }
-        for instance in ec2.instances() {
-            text.push_str(&format!(
-                "--- {} {}\n{}\n",
-                instance.id,
-                instance.state,
-                ec2.console(&instance.id)
-            ));
+        for (id, state, console) in self.made() {
+            text.push_str(&format!("--- {id} {state}\n{console}\n"));
         }
         text.push_str(&format!("runners: {:?}\n", self.sandbox.github().runners()));
         let gitlab = self.sandbox.gitlab();
@@ -275,12 +324,8 @@ impl World {
     /// No secret in any output, console, argument list, or job.
     fn scan(&self) {
         let mut places = self.seen.lock().unwrap().clone();
-        let ec2 = self.sandbox.ec2();
-        for instance in ec2.instances() {
-            places.push((
-                format!("console of {}", instance.id),
-                ec2.console(&instance.id),
-            ));
+        for (id, _, console) in self.made() {
+            places.push((format!("console of {id}"), console));
         }
         for arguments in self.sandbox.argument_lists() {
             places.push(("an argument list".into(), arguments));

@@ -51,8 +51,9 @@ impl Asked {
         });
         let labels = labels::read(&spec.metadata, &mut mistakes);
         let account = spec.permission_set.as_deref().map(Account::read);
-        let account = account.transpose().unwrap_or_else(|complaint| {
-            mistakes.push(format!("--cloud-permission-set: {complaint}"));
+        let account = account.transpose().unwrap_or_else(|complaints| {
+            let complaints = complaints.into_iter();
+            mistakes.extend(complaints.map(|one| format!("--cloud-permission-set: {one}")));
             None
         });
         let ssh = ssh(spec, &mut warnings);
@@ -193,6 +194,7 @@ pub(super) mod tests {
             "--cloud-metadata: Google's labels begin",
             "--cloud-metadata: the values",
             "--cloud-permission-set: `ci` is no service account",
+            "--cloud-permission-set: `all` is neither",
         ];
         assert_eq!(mistakes.len(), expected.len(), "{mistakes:#?}");
         for (mistake, expected) in mistakes.iter().zip(expected) {

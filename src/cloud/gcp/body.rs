@@ -3,8 +3,6 @@
 
 use std::collections::BTreeMap;
 
-use base64::Engine;
-use base64::prelude::BASE64_STANDARD;
 use serde::Serialize;
 
 use super::network::NETWORK;
@@ -14,9 +12,6 @@ use super::sizes::{Accelerator, Machine};
 /// The script that Google's images run at every boot.
 /// <https://docs.cloud.google.com/compute/docs/instances/startup-scripts/linux>
 pub(super) const STARTUP_SCRIPT: &str = "startup-script";
-
-/// What a gzipped file begins with.
-const GZIP: [u8; 2] = [0x1f, 0x8b];
 
 /// An instance to be.
 #[derive(Debug, Serialize)]
@@ -54,8 +49,6 @@ struct DiskParams {
     disk_type: String,
     /// 64-bit numbers are text in Google's JSON.
     disk_size_gb: String,
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    labels: BTreeMap<String, String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -122,8 +115,7 @@ pub(super) struct Wanted<'a> {
     pub(super) image: &'a str,
     pub(super) disk_gb: u32,
     pub(super) spot: bool,
-    pub(super) instance_labels: Option<BTreeMap<String, String>>,
-    pub(super) disk_labels: Option<BTreeMap<String, String>>,
+    pub(super) labels: Option<BTreeMap<String, String>>,
     pub(super) tag: Option<&'a str>,
     pub(super) account: Option<&'a Account>,
     pub(super) user_data: &'a [u8],
@@ -165,7 +157,6 @@ impl Wanted<'_> {
                     source_image: self.image.to_owned(),
                     disk_type: format!("zones/{zone}/diskTypes/{}", self.machine.disk_type()),
                     disk_size_gb: self.disk_gb.to_string(),
-                    labels: self.disk_labels.unwrap_or_default(),
                 },
             }],
             network_interfaces: [Interface {
@@ -183,7 +174,7 @@ impl Wanted<'_> {
                 items: vec![
                     MetadataItem {
                         key: STARTUP_SCRIPT,
-                        value: script(self.user_data),
+                        value: String::from_utf8_lossy(self.user_data).into_owned(),
                     },
                     // Keys of the whole project open no runner.
                     // <https://docs.cloud.google.com/compute/docs/connect/restrict-ssh-keys>
@@ -194,7 +185,7 @@ impl Wanted<'_> {
                 ],
             },
             scheduling,
-            labels: self.instance_labels.unwrap_or_default(),
+            labels: self.labels.unwrap_or_default(),
             tags: self.tag.map(|tag| Tags {
                 items: [tag.to_owned()],
             }),
@@ -214,28 +205,6 @@ impl Wanted<'_> {
                 .collect(),
         }
     }
-}
-
-/// Metadata is text, and nothing unpacks it: a compressed script unpacks itself into a file that
-/// only root reads.
-fn script(user_data: &[u8]) -> String {
-    if !user_data.starts_with(&GZIP) {
-        return String::from_utf8_lossy(user_data).into_owned();
-    }
-    let packed = BASE64_STANDARD.encode(user_data);
-    format!(
-        "#!/bin/sh\n\
-         # Made by runner-launch.\n\
-         umask 077\n\
-         script=$(mktemp) || exit 1\n\
-         base64 -d <<'END' | gzip -d >\"$script\" || exit 1\n\
-         {packed}\n\
-         END\n\
-         sh \"$script\"\n\
-         status=$?\n\
-         rm -f \"$script\"\n\
-         exit $status\n"
-    )
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use super::credentials::Chain;
 use super::refusal::{COMPUTE, Meaning, Refusal, judge};
 use crate::error::{Error, Result};
 use crate::host::Host;
-use crate::http::{Http, Policy, Reply, Request, maybe_done};
+use crate::http::{Http, NoAnswer, Policy, Reply, Request};
 use crate::secret::Secret;
 
 /// Where the service is. <https://cloud.google.com/compute/docs/reference/rest/v1>
@@ -199,7 +199,12 @@ impl Failure {
                 refusal.meaning() == Meaning::Throttled
                     || (refusal.failed && refusal.meaning() == Meaning::Other)
             }
-            Failure::Broken(error) => maybe_done(error),
+            // Connections that couldn't be made, and answers that didn't come.
+            Failure::Broken(error) => {
+                let first = std::error::Error::source(error);
+                std::iter::successors(first, |cause| cause.source())
+                    .any(<dyn std::error::Error>::is::<NoAnswer>)
+            }
         }
     }
 
@@ -344,3 +349,7 @@ pub(super) const TOKEN_POLICY: Policy = Policy {
     total: Duration::from_secs(30),
     ..Policy::IDEMPOTENT
 };
+
+#[cfg(test)]
+#[path = "client_tests.rs"]
+mod tests;

@@ -20,9 +20,9 @@ use crate::cloud::{
 };
 use crate::error::{Error, Kind, Result};
 
-/// The most user data: Base64 and the script around it stay below 256 KiB.
+/// The most user data: what one value of an instance's metadata holds.
 /// <https://docs.cloud.google.com/compute/docs/metadata/setting-custom-metadata#limitations>
-const USER_DATA_LIMIT: usize = 190_000;
+const USER_DATA_LIMIT: usize = 256 * 1024;
 
 /// How long an instance may take to be made.
 const MAKING: Duration = Duration::from_secs(300);
@@ -135,8 +135,7 @@ impl Tried<'_> {
 /// What is asked for, as long as it isn't refused.
 #[derive(Debug, Clone, Copy)]
 struct Terms {
-    instance_labels: bool,
-    disk_labels: bool,
+    labels: bool,
     account: bool,
     /// Not every region has the cheaper network.
     standard_tier: bool,
@@ -148,8 +147,7 @@ struct Terms {
 impl Terms {
     fn all() -> Self {
         Self {
-            instance_labels: true,
-            disk_labels: true,
+            labels: true,
             account: true,
             standard_tier: true,
             number: 0,
@@ -159,27 +157,17 @@ impl Terms {
     /// Gives up what a refusal names and an instance can do without; `false`: it is none of that.
     fn yield_to(&mut self, refusal: &Refusal, identity: &Identity) -> bool {
         const SET_LABELS: &str = "compute.instances.setLabels";
-        const SET_DISK_LABELS: &str = "compute.disks.setLabels";
-        let before = (
-            self.instance_labels,
-            self.disk_labels,
-            self.account,
-            self.standard_tier,
-        );
-        if self.instance_labels && refusal.lacks(SET_LABELS) {
+        let before = (self.labels, self.account, self.standard_tier);
+        if self.labels && refusal.lacks(SET_LABELS) {
             tracing::warn!("{SET_LABELS} isn't allowed: the instance gets no labels");
-            self.instance_labels = false;
-        }
-        if self.disk_labels && refusal.lacks(SET_DISK_LABELS) {
-            tracing::warn!("{SET_DISK_LABELS} isn't allowed: the disk gets no labels");
-            self.disk_labels = false;
+            self.labels = false;
         }
         if let Identity::Launchers(account) = identity
             && self.account
             && (refusal.lacks(ACT_AS) || refusal.lacks(SET_SERVICE_ACCOUNT))
         {
             tracing::warn!(
-                "the instance may not be {}, so it can't delete itself: at its end it powers itself \
+                "the instance may not be {} (iam.serviceAccounts.actAs), so it can't delete itself: at its end it powers itself \
                  off, and the next launch, or runner-launch sweep, deletes it. Either grant \
                  roles/iam.serviceAccountUser on that account to itself, or name with \
                  --cloud-permission-set a service account that may be used and may delete instances",
@@ -199,12 +187,7 @@ impl Terms {
             tracing::info!("the Standard network tier was refused: the Premium one is taken");
             self.standard_tier = false;
         }
-        let after = (
-            self.instance_labels,
-            self.disk_labels,
-            self.account,
-            self.standard_tier,
-        );
+        let after = (self.labels, self.account, self.standard_tier);
         before != after
     }
 }
@@ -305,8 +288,7 @@ impl GcpPlan {
             image: &candidate.image,
             disk_gb: candidate.disk_gb,
             spot: candidate.spot,
-            instance_labels: terms.instance_labels.then(|| labels.clone()),
-            disk_labels: terms.disk_labels.then_some(labels),
+            labels: terms.labels.then_some(labels),
             tag: candidate.security_group.as_deref(),
             account: self.identity.account().filter(|_| terms.account),
             user_data: &order.user_data,

@@ -92,7 +92,7 @@ impl Server {
             return false;
         }
         match self.ask("", &[], Policy::LOCAL).await {
-            Ok(_) => true,
+            Ok(reply) => is_google(&reply),
             Err(error) => {
                 tracing::debug!("no metadata server: {}", error.chain());
                 false
@@ -157,12 +157,19 @@ impl Server {
             .http
             .send_direct(&format!("gce-metadata:GET {path}"), policy, build)
             .await?;
-        match reply.headers.get(FLAVOR) {
-            Some(flavor) if flavor == GOOGLE => Ok(reply),
-            // Some other cloud's, or a router.
-            _ => Err(reading().caused_by("what answered isn't Google's metadata server")),
+        // Some other cloud's, or a router.
+        if reply.status.is_success() && !is_google(&reply) {
+            return Err(reading().caused_by("what answered isn't Google's metadata server"));
         }
+        Ok(reply)
     }
+}
+
+fn is_google(reply: &Reply) -> bool {
+    reply
+        .headers
+        .get(FLAVOR)
+        .is_some_and(|flavor| flavor == GOOGLE)
 }
 
 /// Waits for the next notice of this machine. An outage of the server is waited out.
@@ -197,7 +204,7 @@ fn preemption(text: &str) -> Option<Notice> {
 /// Up to an hour before: the end itself is the machine's power button. A migration is none.
 fn maintenance(text: &str) -> Option<Notice> {
     (text == "TERMINATE_ON_HOST_MAINTENANCE").then(|| Notice::Rebalance {
-        detail: "Compute Engine will stop this machine for its host's maintenance".to_owned(),
+        detail: format!("Compute Engine will stop it for its host's maintenance: {text}"),
     })
 }
 

@@ -1,5 +1,6 @@
 //! Google Compute Engine, by its REST API.
 
+mod answer;
 mod asked;
 mod body;
 mod client;

@@ -5,8 +5,9 @@ use std::time::Duration;
 use serde::Deserialize;
 use tokio::time::Instant;
 
+use super::answer::OperationItem;
 use super::client::{Call, Client, Failure};
-use super::refusal::{OperationItem, Refusal};
+use super::refusal::Refusal;
 use crate::error::Error;
 use crate::http::Policy;
 
@@ -28,8 +29,6 @@ pub(super) struct Operation {
     /// The address of the zone that does it; `None`: a region's, or a global one.
     zone: Option<String>,
     region: Option<String>,
-    /// The address of what is changed.
-    pub(super) target_link: Option<String>,
     http_error_status_code: Option<u16>,
     error: Option<Errors>,
 }
@@ -54,7 +53,7 @@ impl Operation {
     }
 
     /// Where its end is waited for: below the project.
-    fn waiting(&self) -> Call {
+    pub(super) fn waiting(&self) -> Call {
         let (what, place) = match (&self.zone, &self.region) {
             (Some(zone), _) => ("zoneOperations.wait", format!("zones/{}", last(zone))),
             (None, Some(region)) => ("regionOperations.wait", format!("regions/{}", last(region))),

@@ -3,11 +3,9 @@
 //! Three shapes: Compute Engine's error document, the error of an operation that has ended, and
 //! OAuth's two fields.
 
-use std::collections::BTreeMap;
 use std::fmt;
 
-use serde::Deserialize;
-
+use super::answer::{Body, Document, OperationItem, one_line, permissions, quota};
 use crate::error::{Error, Kind};
 use crate::http::{Reply, Verdict};
 
@@ -179,89 +177,6 @@ impl fmt::Display for Refusal {
 }
 
 impl std::error::Error for Refusal {}
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Body {
-    /// <https://cloud.google.com/apis/design/errors#http_mapping>
-    Document { error: Document },
-    /// <https://datatracker.ietf.org/doc/html/rfc6749#section-5.2>
-    OAuth {
-        error: String,
-        #[serde(default)]
-        error_description: String,
-    },
-}
-
-#[derive(Deserialize)]
-struct Document {
-    #[serde(default)]
-    message: String,
-    #[serde(default)]
-    errors: Vec<Item>,
-    status: Option<String>,
-    #[serde(default)]
-    details: Vec<Detail>,
-}
-
-#[derive(Deserialize)]
-struct Item {
-    reason: Option<String>,
-    #[serde(default)]
-    message: String,
-}
-
-/// `google.rpc.ErrorInfo`, and all others, of which nothing is read.
-#[derive(Deserialize)]
-struct Detail {
-    reason: Option<String>,
-    #[serde(alias = "metadatas", default)]
-    metadata: BTreeMap<String, serde_json::Value>,
-}
-
-/// One error of an operation that has ended.
-/// <https://cloud.google.com/compute/docs/reference/rest/v1/zoneOperations>
-#[derive(Debug, Clone, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct OperationItem {
-    #[serde(default)]
-    code: String,
-    #[serde(default)]
-    message: String,
-    #[serde(default)]
-    error_details: Vec<OperationDetail>,
-}
-
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct OperationDetail {
-    quota_info: Option<QuotaInfo>,
-    error_info: Option<ErrorInfo>,
-    localized_message: Option<Localized>,
-}
-
-/// <https://cloud.google.com/compute/docs/reference/rest/v1/QuotaExceededInfo>
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct QuotaInfo {
-    metric_name: String,
-    limit_name: String,
-    dimensions: BTreeMap<String, String>,
-    limit: Option<serde_json::Number>,
-}
-
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default)]
-struct ErrorInfo {
-    #[serde(alias = "metadata")]
-    metadatas: BTreeMap<String, serde_json::Value>,
-}
-
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default)]
-struct Localized {
-    message: String,
-}
 
 impl Refusal {
     /// Reads an answer that is no success.
@@ -500,72 +415,6 @@ impl Refusal {
             _ => None,
         }
     }
-}
-
-impl QuotaInfo {
-    fn quota(&self) -> Option<Quota> {
-        let name = match self.limit_name.as_str() {
-            "" => self.metric_name.as_str(),
-            limit => limit,
-        };
-        (!name.is_empty()).then(|| Quota {
-            name: name.to_owned(),
-            limit: self.limit.as_ref().map(ToString::to_string),
-            scope: if self.dimensions.contains_key("zone") {
-                Scope::Zone
-            } else if self.dimensions.contains_key("region") {
-                Scope::Region
-            } else {
-                Scope::Project
-            },
-        })
-    }
-}
-
-/// "Quota 'NVIDIA_T4_GPUS' exceeded.  Limit: 0.0 in region us-west1."; project-wide ones end
-/// with "globally".
-/// <https://cloud.google.com/compute/resource-usage#quotas_and_resource_availability>
-fn quota(message: &str) -> Option<Quota> {
-    let (_, rest) = message.split_once("Quota '")?;
-    let (name, rest) = rest.split_once('\'')?;
-    let limit = rest.split_once("Limit: ").map(|(_, rest)| rest);
-    let value = limit.and_then(|limit| limit.split_whitespace().next());
-    Some(Quota {
-        name: name.to_owned(),
-        limit: value.map(|value| value.trim_end_matches('.').to_owned()),
-        scope: if rest.contains("in zone ") {
-            Scope::Zone
-        } else if rest.contains("globally") {
-            Scope::Project
-        } else {
-            Scope::Region
-        },
-    })
-}
-
-/// "Required 'compute.instances.create' permission for 'projects/p/…'", or "Permission 'x.y.z'
-/// denied on resource …".
-fn permissions(message: &str) -> Vec<String> {
-    let mut found = Vec::new();
-    for start in ["Required '", "Permission '"] {
-        for (_, rest) in message
-            .match_indices(start)
-            .map(|(at, _)| message.split_at(at + start.len()))
-        {
-            match rest.split_once('\'') {
-                Some((name, _)) if name.split('.').count() >= 3 && !name.contains(' ') => {
-                    found.push(name.to_owned());
-                }
-                _ => {}
-            }
-        }
-    }
-    found
-}
-
-/// Google breaks some messages into lines.
-fn one_line(message: &str) -> String {
-    message.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// Which answers are tried again at once. What isn't ready is the caller's to wait for, and capacity

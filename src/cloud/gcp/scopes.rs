@@ -66,14 +66,18 @@ pub(super) struct Account {
 
 impl Account {
     /// Reads `email` or `email,scopes=a,b`. Complaints lack the option's name.
-    pub(super) fn read(text: &str) -> Result<Self, String> {
+    pub(super) fn read(text: &str) -> Result<Self, Vec<String>> {
+        let mut complaints = Vec::new();
         let (email, scopes) = match text.split_once(',') {
             None => (text, None),
             Some((email, rest)) => {
-                let scopes = rest.strip_prefix("scopes=").ok_or_else(|| {
-                    format!("`{text}` isn't of the form ACCOUNT,scopes=storage-rw,logging-write")
-                })?;
-                (email, Some(scopes))
+                let scopes = rest.strip_prefix("scopes=");
+                if scopes.is_none() {
+                    complaints.push(format!(
+                        "`{text}` isn't of the form ACCOUNT,scopes=storage-rw,logging-write"
+                    ));
+                }
+                (email, scopes)
             }
         };
         let well_formed = email.split_once('@').is_some_and(|(name, domain)| {
@@ -85,18 +89,23 @@ impl Account {
         });
         // Google's own word for the project's default account.
         if !well_formed && email != "default" {
-            return Err(format!(
+            complaints.push(format!(
                 "`{email}` is no service account's address such as \
                  name@project.iam.gserviceaccount.com"
             ));
         }
         let mut full: Vec<String> = Vec::new();
         for name in scopes.map(|scopes| scopes.split(',')).into_iter().flatten() {
-            for scope in expand(name.trim())? {
-                if !full.contains(&scope) {
-                    full.push(scope);
+            match expand(name.trim()) {
+                Ok(scopes) => {
+                    let new = scopes.into_iter().filter(|scope| !full.contains(scope));
+                    full.extend(new.collect::<Vec<_>>());
                 }
+                Err(complaint) => complaints.push(complaint),
             }
+        }
+        if !complaints.is_empty() {
+            return Err(complaints);
         }
         if scopes.is_none() {
             full.push(CLOUD_PLATFORM.to_owned());
@@ -184,8 +193,8 @@ mod tests {
             ("a@b.c,scopes=all", "`all` is neither a scope's address"),
         ];
         for (text, expected) in cases {
-            let complaint = Account::read(text).unwrap_err();
-            assert!(complaint.starts_with(expected), "{complaint}");
+            let complaints = Account::read(text).unwrap_err();
+            assert!(complaints[0].starts_with(expected), "{complaints:?}");
         }
     }
 }

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use sandbox::FaultKind;
 
+use crate::bench::Cloud;
+
 pub(crate) const HELP: &str = "\
 Runs runner-launch against fakes of the clouds and forges, and shows everything.
 
@@ -22,6 +24,7 @@ Options:
       --help               this text
 
 Options of bench, which measures the speed and the size of runner-launch and prints ratios:
+      --cloud NAME         measure launches on aws or gcp [default: aws]
       --runs N             how often everything is measured [default: 10]
       --debug              measure a debug build instead of a release build
       --program FILE       measure this binary, such as a released one, and build none
@@ -29,9 +32,11 @@ Options of bench, which measures the speed and the size of runner-launch and pri
 Examples:
   sandbox launch --cloud=aws --labels=gpu --single
   sandbox --fault 'ec2:RunInstances#1=capacity' launch --cloud=aws --single
+  sandbox launch --cloud=gcp --labels=gpu --single
   sandbox launch --labels=here --single
   sandbox launch --driver=gitlab --cloud=aws --labels=gpu --single
   sandbox bench
+  sandbox bench --cloud=gcp --runs=3
 ";
 
 /// What this program is asked to do.
@@ -58,6 +63,8 @@ impl Asked {
 /// How to measure.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Bench {
+    /// On which cloud.
+    pub(crate) cloud: Cloud,
     /// How often.
     pub(crate) runs: usize,
     /// Whether a debug build is measured.
@@ -70,6 +77,7 @@ impl Bench {
     /// `None`: only help is wanted.
     fn read(mut args: impl Iterator<Item = String>) -> Result<Option<Self>, String> {
         let mut read = Bench {
+            cloud: Cloud::Aws,
             runs: 10,
             debug: false,
             program: None,
@@ -84,6 +92,11 @@ impl Bench {
                 value.ok_or_else(|| format!("{name} wants a value"))
             };
             match name {
+                "--cloud" => {
+                    let text = value()?;
+                    read.cloud = Cloud::parse(&text)
+                        .ok_or_else(|| format!("--cloud: `{text}` is not measured here"))?;
+                }
                 "--program" => read.program = Some(value()?.into()),
                 "--runs" => {
                     let text = value()?;
@@ -215,6 +228,7 @@ mod tests {
         let asked = |args: &[&str]| Asked::read(args.iter().map(|arg| (*arg).to_owned()));
         let bench = |runs, debug| {
             Ok(Asked::Bench(Bench {
+                cloud: Cloud::Aws,
                 runs,
                 debug,
                 program: None,
@@ -227,8 +241,18 @@ mod tests {
             panic!("a benchmark");
         };
         assert_eq!(given.program, Some(PathBuf::from("dist/x")));
+        let Ok(Asked::Bench(given)) = asked(&["bench", "--cloud=gcp"]) else {
+            panic!("a benchmark");
+        };
+        assert_eq!(given.cloud, Cloud::Gcp);
         assert_eq!(asked(&["bench", "--help"]), Ok(Asked::Help));
-        for args in [["--runs=0"], ["--runs=x"], ["--runs"], ["launch"]] {
+        for args in [
+            ["--runs=0"],
+            ["--runs=x"],
+            ["--runs"],
+            ["--cloud=x"],
+            ["launch"],
+        ] {
             assert!(
                 asked(&[&["bench"], &args[..]].concat()).is_err(),
                 "{args:?}"

@@ -20,7 +20,8 @@ pub enum Caller {
 /// One call of any fake service.
 #[derive(Debug, Clone)]
 pub struct Call {
-    /// `ec2`, `sts`, `imds`, `container`, `github`, `gitlab`, `download` or `runner`.
+    /// `ec2`, `sts`, `imds`, `container`; `compute`, `oauth2`, `google-sts`, `iamcredentials`,
+    /// `gce-metadata`, `oidc`; `github`, `gitlab`, `download` or `runner`.
     pub service: String,
     /// The service and what was asked: `ec2:RunInstances`, `github:GET /repos/{owner}/{repo}`.
     pub name: String,
@@ -43,7 +44,8 @@ pub struct Call {
 pub enum Event {
     /// A call ended.
     Call(Call),
-    /// An instance came into a state (`pending`, `running`, `shutting-down`, `terminated`, …).
+    /// An instance came into a state (`pending`, `running`, `shutting-down`, `terminated`, …; of
+    /// Compute Engine's `PROVISIONING`, `RUNNING`, `STOPPING`, `TERMINATED`, …, and `DELETED`).
     Instance {
         /// The instance's id.
         id: String,

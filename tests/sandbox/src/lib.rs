@@ -9,8 +9,10 @@ mod clock;
 mod downloads;
 mod ec2;
 mod fault;
+mod gce;
 mod github;
 mod gitlab;
+mod google;
 mod imds;
 mod instance;
 mod runner_program;
@@ -31,11 +33,13 @@ pub use crate::calls::{Call, Caller, Event};
 pub use crate::downloads::*;
 pub use crate::ec2::*;
 pub use crate::fault::{FaultKind, Hold};
+pub use crate::gce::*;
 pub use crate::github::*;
 pub use crate::gitlab::*;
 pub use crate::instance::Process;
 
 use crate::calls::{Wire, lock};
+use crate::google::Google;
 use crate::imds::{ContainerCredentials, HostMetadata};
 
 /// How a sandbox behaves.
@@ -45,13 +49,13 @@ pub struct Config {
     pub agent_binary: PathBuf,
     /// What every call over the (imagined) network takes.
     pub latency: Duration,
-    /// From RunInstances to `running`.
+    /// From RunInstances to `running`, and from instances.insert to `RUNNING`.
     pub boot_delay: Duration,
     /// How long a new instance or group is not found yet.
     pub visibility_delay: Duration,
-    /// From TerminateInstances to `terminated`, besides what its processes need.
+    /// From the call that ends an instance to its end, besides what its processes need.
     pub shutdown_delay: Duration,
-    /// The time between a spot interruption notice and the interruption.
+    /// The time between a spot interruption notice (a preemption notice) and the interruption.
     pub spot_notice: Duration,
     /// Whether the image brings Docker and git.
     pub docker_installed: bool,
@@ -87,6 +91,8 @@ impl Config {
 pub struct Sandbox {
     wire: Arc<Wire>,
     ec2: Ec2,
+    google: Google,
+    gce: Gce,
     github: GitHub,
     gitlab: GitLab,
     downloads: Downloads,
@@ -142,11 +148,15 @@ impl Sandbox {
         let github = GitHub::start(wire.clone(), &config, &downloads).await?;
         let gitlab = GitLab::start(wire.clone()).await?;
         let ec2 = Ec2::start(wire.clone(), &config, &root.path).await?;
+        let google = Google::start(wire.clone(), &root.path.join("home")).await?;
+        let gce = Gce::start(wire.clone(), &config, &root.path, google.identity()).await?;
         let metadata = HostMetadata::start(wire.clone(), ec2.accounts()).await?;
         let container = ContainerCredentials::start(wire.clone(), ec2.accounts()).await?;
         Ok(Sandbox {
             wire,
             ec2,
+            google,
+            gce,
             github,
             gitlab,
             downloads,
@@ -174,6 +184,12 @@ impl Sandbox {
             "AWS_EC2_METADATA_SERVICE_ENDPOINT".into(),
             self.metadata.url(),
         ));
+        env.extend(self.gce.env());
+        env.push((
+            "GOOGLE_APPLICATION_CREDENTIALS_DATA".into(),
+            self.google.identity().service_account_key(),
+        ));
+        env.push(("GCE_METADATA_HOST".into(), self.google.metadata().host()));
         env.extend(forge);
         env.extend(self.downloads.env());
         env.push(("HOME".into(), self.home().display().to_string()));
@@ -227,6 +243,11 @@ impl Sandbox {
         self.ec2.clone()
     }
 
+    /// Compute Engine's state, and Google's accounts.
+    pub fn gce(&self) -> Gce {
+        self.gce.clone()
+    }
+
     /// GitHub's state.
     pub fn github(&self) -> GitHub {
         self.github.clone()
@@ -266,12 +287,13 @@ impl Sandbox {
     }
 
     /// Ends every instance's processes and everything else, and tells what had been left: instances
-    /// not terminated, volumes, groups other than shared ones, runner records, live processes.
+    /// not terminated or deleted, volumes, groups other than shared ones, runner records, live processes.
     pub async fn shutdown(self) -> Vec<String> {
         let mut leaks = self.ec2.leaks();
+        leaks.extend(self.gce.leaks());
         leaks.extend(self.github.leaks());
         leaks.extend(self.gitlab.leaks());
-        self.ec2.stop_all().await;
+        tokio::join!(self.ec2.stop_all(), self.gce.stop_all());
         leaks
     }
 }

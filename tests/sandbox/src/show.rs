@@ -17,7 +17,7 @@ const REPEATS_SHOWN: usize = 3;
 /// The width of the first column behind the time.
 const WHO: usize = 10;
 /// The widths of a call's service and of what was asked of it.
-const SERVICE: usize = 9;
+const SERVICE: usize = 12;
 const CALL: usize = 64;
 
 /// How much of a line for programs is shown to a person.
@@ -257,11 +257,7 @@ impl Timeline {
                 None => format!("{id} still {}", life.state),
             };
             let note = self.paint(Paint::Faint, &life.note);
-            self.verdict(
-                life.state == "terminated",
-                "instance",
-                &format!("{text}  {note}"),
-            );
+            self.verdict(life.is_gone(), "instance", &format!("{text}  {note}"));
         }
         let calls = format!(
             "{} by the launcher, {} by the instance and its runner; {} repeats not shown",

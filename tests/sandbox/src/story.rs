@@ -16,6 +16,19 @@ pub(crate) struct Life {
     pub(crate) ended: Option<Instant>,
 }
 
+impl Life {
+    /// Whether it ended as it should: nothing of it is left that costs money.
+    pub(crate) fn is_gone(&self) -> bool {
+        matches!(self.state.as_str(), "terminated" | "DELETED")
+    }
+
+    /// Whether it ended, or was left switched off.
+    fn is_over(&self) -> bool {
+        // Google Cloud's word for one that is off is Amazon's for one that is gone.
+        self.is_gone() || matches!(self.state.as_str(), "stopped" | "TERMINATED")
+    }
+}
+
 /// The launch from the outside.
 #[derive(Debug)]
 pub(crate) struct Story {
@@ -63,7 +76,7 @@ impl Story {
                     ended: None,
                 });
                 life.state.clone_from(state);
-                if matches!(state.as_str(), "terminated" | "stopped") {
+                if life.is_over() {
                     life.ended.get_or_insert_with(Instant::now);
                 }
             }

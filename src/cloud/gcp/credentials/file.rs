@@ -20,7 +20,7 @@ const UNIVERSE: &str = "googleapis.com";
 #[derive(Debug)]
 pub(super) enum File {
     ServiceAccount(ServiceAccount),
-    External(ExternalAccount),
+    External(Box<ExternalAccount>),
     Impersonated(Impersonated),
     User(AuthorizedUser),
 }
@@ -58,7 +58,8 @@ impl File {
         Ok(match head.kind.as_str() {
             "service_account" => Self::ServiceAccount(fields(&value, place)?),
             "external_account" => {
-                Self::External(fields::<ExternalAccount>(&value, place)?.checked(place)?)
+                let account: ExternalAccount = fields(&value, place)?;
+                Self::External(Box::new(account.checked(place)?))
             }
             "impersonated_service_account" => Self::Impersonated(Impersonated::read(value, place)?),
             "authorized_user" => Self::User(fields(&value, place)?),

@@ -279,4 +279,6 @@ fn trimmed<'a>(host: &'a Host, name: &str) -> Option<&'a str> {
 }
 
 #[cfg(test)]
+mod exchange_tests;
+#[cfg(test)]
 mod tests;

@@ -10,6 +10,7 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc::unbounded_channel;
 use tokio::time::sleep;
 
+use super::cloud::Cloud;
 use super::spans::{self, Span};
 use super::{first, memory};
 use crate::program;
@@ -22,18 +23,21 @@ const PAUSE: Duration = Duration::from_millis(10);
 const NEVER: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The launch that is measured.
-const LAUNCH: [&str; 5] = [
-    "launch",
-    "--cloud=aws",
-    "--labels=bench",
-    "--single",
-    "--idle-timeout=1",
-];
+fn launch(cloud: Cloud) -> Vec<String> {
+    let cloud = format!("--cloud={}", cloud.name());
+    let rest = ["--labels=bench", "--single", "--idle-timeout=1"];
+    [&["launch", &cloud], rest.as_slice()]
+        .concat()
+        .into_iter()
+        .map(str::to_owned)
+        .collect()
+}
 
 /// A sandbox, and the program that is measured in it.
 #[derive(Debug)]
 pub(crate) struct Lab {
     pub(crate) sandbox: Sandbox,
+    cloud: Cloud,
     binary: PathBuf,
     events: Arc<Mutex<Vec<(Instant, Event)>>>,
 }
@@ -41,7 +45,7 @@ pub(crate) struct Lab {
 /// A launch up to its instance's existence.
 #[derive(Debug)]
 pub(crate) struct Creation {
-    /// From the launcher's start to EC2's answer.
+    /// From the launcher's start to the cloud's answer.
     pub(crate) time: Duration,
     /// The launcher's calls, in waves.
     pub(crate) waves: Vec<Vec<Call>>,
@@ -66,13 +70,17 @@ pub(crate) struct Life {
 
 impl Lab {
     /// A sandbox without latency.
-    pub(crate) async fn open(binary: &Path) -> io::Result<Self> {
-        Self::with(binary, |_| {}).await
+    pub(crate) async fn open(cloud: Cloud, binary: &Path) -> io::Result<Self> {
+        Self::with(cloud, binary, |_| {}).await
     }
 
     /// A sandbox in which instances are made, and made visible, at once but never come up.
-    pub(crate) async fn without_boots(binary: &Path, latency: Duration) -> io::Result<Self> {
-        Self::with(binary, |config| {
+    pub(crate) async fn without_boots(
+        cloud: Cloud,
+        binary: &Path,
+        latency: Duration,
+    ) -> io::Result<Self> {
+        Self::with(cloud, binary, |config| {
             config.latency = latency;
             config.boot_delay = NEVER;
             config.visibility_delay = Duration::ZERO;
@@ -80,7 +88,11 @@ impl Lab {
         .await
     }
 
-    async fn with(binary: &Path, change: impl FnOnce(&mut Config)) -> io::Result<Self> {
+    async fn with(
+        cloud: Cloud,
+        binary: &Path,
+        change: impl FnOnce(&mut Config),
+    ) -> io::Result<Self> {
         let (sink, mut source) = unbounded_channel();
         let mut config = Config::new(binary);
         config.verbose_sink = Some(sink);
@@ -97,6 +109,7 @@ impl Lab {
         });
         Ok(Lab {
             sandbox,
+            cloud,
             binary: binary.into(),
             events,
         })
@@ -108,7 +121,7 @@ impl Lab {
         let url = format!("http://{}", listener.local_addr()?);
         let env = first::redirected(self.sandbox.env(), &url);
         let mut command = program::command(&self.binary, env);
-        command.args(LAUNCH).arg("--dry-run");
+        command.args(launch(self.cloud)).arg("--dry-run");
         first::request(&listener, command).await
     }
 
@@ -121,12 +134,13 @@ impl Lab {
     pub(crate) async fn create(&self) -> io::Result<Creation> {
         let before = self.sandbox.calls().len();
         let mut command = program::command(&self.binary, self.sandbox.env());
-        command.args(LAUNCH);
+        command.args(launch(self.cloud));
         let start = Instant::now();
         let mut launcher = command.spawn()?;
         let end = loop {
             let calls = self.sandbox.calls().split_off(before);
-            let made = |call: &&Call| call.name == "ec2:RunInstances" && call.status == Some(200);
+            let made =
+                |call: &&Call| call.name == self.cloud.creation() && call.status == Some(200);
             if let Some(end) = calls.iter().find(made).and_then(|call| call.finished) {
                 break end;
             }
@@ -166,12 +180,13 @@ impl Lab {
         let calls = self.sandbox.calls().len();
         let events = self.events().len();
         let env = self.sandbox.env();
-        let launcher_memory = memory::peak(&self.binary, &LAUNCH, env).await?;
+        let launcher_memory = memory::peak(&self.binary, &launch(self.cloud), env).await?;
         // The launcher ends well when the runner is ready; now it waits for a job, in vain.
         let agent_memory = self.agent().and_then(memory::peak_so_far);
         let answer = self.answer().await?;
         let start = Instant::now();
-        while !(self.sandbox.ec2().live().is_empty() && self.sandbox.github().runners().is_empty())
+        while !(self.cloud.live(&self.sandbox).is_empty()
+            && self.sandbox.github().runners().is_empty())
         {
             if start.elapsed() > PATIENCE {
                 return Err(io::Error::other("an instance doesn't end"));
@@ -179,7 +194,7 @@ impl Lab {
             sleep(PAUSE).await;
         }
         let events = self.events().split_off(events);
-        let at = |what: &str, is_it: fn(&Event) -> bool| {
+        let at = |what: &str, is_it: &dyn Fn(&Event) -> bool| {
             let event = events.iter().find(|(_, event)| is_it(event));
             event
                 .map(|(time, _)| *time)
@@ -191,11 +206,11 @@ impl Lab {
             answer,
             up: at(
                 "instance's start",
-                |event| matches!(event, Event::Instance { state, .. } if state == "running"),
+                &|event| matches!(event, Event::Instance { state, .. } if state == self.cloud.running()),
             )?,
             online: at(
                 "runner",
-                |event| matches!(event, Event::Runner { state, .. } if state == "online"),
+                &|event| matches!(event, Event::Runner { state, .. } if state == "online"),
             )?,
             calls: self
                 .sandbox
@@ -209,10 +224,9 @@ impl Lab {
 
     /// The process of the one live instance's agent.
     fn agent(&self) -> Option<i32> {
-        let ec2 = self.sandbox.ec2();
-        let instance = ec2.live().into_iter().next()?;
+        let instance = self.cloud.live(&self.sandbox).into_iter().next()?;
         let is_agent = |argv: &[String]| argv.windows(2).any(|words| words == ["agent", "run"]);
-        let processes = ec2.processes(&instance.id);
+        let processes = self.cloud.processes(&self.sandbox, &instance);
         let agent = processes
             .into_iter()
             .find(|process| is_agent(&process.argv));

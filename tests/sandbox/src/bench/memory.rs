@@ -16,7 +16,7 @@ use crate::program;
 /// program's own memory: a child is a copy of its parent at first.
 pub(crate) async fn peak(
     binary: &Path,
-    args: &[&str],
+    args: &[impl AsRef<std::ffi::OsStr>],
     env: Vec<(String, String)>,
 ) -> io::Result<Option<f64>> {
     let mut command = program::command(binary, env);

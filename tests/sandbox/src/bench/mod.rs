@@ -1,5 +1,6 @@
 //! The benchmark: the speed and the size of the real binary, beside the least that they could be.
 
+mod cloud;
 mod first;
 mod lab;
 mod memory;
@@ -18,6 +19,7 @@ use flate2::write::GzEncoder;
 use sandbox::Call;
 use tokio::signal::unix::{SignalKind, signal};
 
+pub(crate) use self::cloud::Cloud;
 use self::lab::{Creation, Lab, Life};
 use self::stand_in::StandIn;
 use self::table::{Row, Unit, median};
@@ -26,11 +28,6 @@ use crate::program::{self, Profile};
 
 /// What a call takes where round trips are counted.
 const LATENCY: Duration = Duration::from_millis(100);
-/// The forge and the cloud are looked at; a runner is registered, when both looks say that it may
-/// be; an instance is made, which is given the registration.
-const FLOOR_WARM: f64 = 3.0;
-/// The same, and the security group, without which there is no instance.
-const FLOOR_COLD: f64 = 4.0;
 
 /// Measures everything and prints it; the answer is the exit code. An interrupt ends it, with all
 /// that it has started and made.
@@ -51,15 +48,20 @@ async fn measure(options: &Bench) -> io::Result<()> {
     };
     let version = program::command(&binary, Vec::new());
     let version = version_of(version).await?;
+    let cloud = options.cloud;
+    let on = match cloud {
+        Cloud::Aws => "",
+        Cloud::Gcp => " on Google Cloud",
+    };
     table::head(&format!(
-        "{} ({what}), measured {} times",
+        "{} ({what}), measured {} times{on}",
         version.trim(),
         options.runs
     ));
     size(&binary)?;
-    let version_memory = launcher(&binary, options.runs).await?;
-    round_trips(&binary, options.runs).await?;
-    lives(&binary, options.runs, version_memory).await
+    let version_memory = launcher(cloud, &binary, options.runs).await?;
+    round_trips(cloud, &binary, options.runs).await?;
+    lives(cloud, &binary, options.runs, version_memory).await
 }
 
 async fn version_of(mut command: tokio::process::Command) -> io::Result<String> {
@@ -83,8 +85,8 @@ fn size(binary: &Path) -> io::Result<()> {
 }
 
 /// The answer is the memory that the program needs to tell its version.
-async fn launcher(binary: &Path, runs: usize) -> io::Result<Option<f64>> {
-    let lab = Lab::open(binary).await?;
+async fn launcher(cloud: Cloud, binary: &Path, runs: usize) -> io::Result<Option<f64>> {
+    let lab = Lab::open(cloud, binary).await?;
     // Once in vain: the first start reads the file from the disk.
     lab.first_request().await?;
     let (mut request, mut version, mut memory) = (Vec::new(), Vec::new(), Vec::new());
@@ -108,10 +110,10 @@ async fn launcher(binary: &Path, runs: usize) -> io::Result<Option<f64>> {
     Ok(median(&memory))
 }
 
-async fn round_trips(binary: &Path, runs: usize) -> io::Result<()> {
+async fn round_trips(cloud: Cloud, binary: &Path, runs: usize) -> io::Result<()> {
     let (mut cold, mut warm, mut answers) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..runs {
-        let lab = Lab::without_boots(binary, LATENCY).await?;
+        let lab = Lab::without_boots(cloud, binary, LATENCY).await?;
         cold.push(lab.create().await?);
         warm.push(lab.create().await?);
         lab.sandbox.set_latency(Duration::ZERO);
@@ -120,25 +122,28 @@ async fn round_trips(binary: &Path, runs: usize) -> io::Result<()> {
     }
     let overhead = overhead(&answers);
     let latency = LATENCY.as_millis();
+    let floor = cloud.floor();
     creation(
+        cloud,
         &format!("Until the instance exists, {latency} ms per call, warm"),
         &warm,
-        FLOOR_WARM,
+        floor.warm,
         &[
             "floor: forge and cloud are looked at side by side; register; create",
             &overhead,
         ],
     );
     creation(
+        cloud,
         &format!("Until the instance exists, {latency} ms per call, cold"),
         &cold,
-        FLOOR_COLD,
-        &["floor: as above, and the shared security group is made before the instance"],
+        floor.cold,
+        &[floor.cold_note],
     );
     Ok(())
 }
 
-fn creation(title: &str, runs: &[Creation], floor: f64, notes: &[&str]) {
+fn creation(cloud: Cloud, title: &str, runs: &[Creation], floor: f64, notes: &[&str]) {
     let count = |number: &dyn Fn(&Creation) -> usize| -> Vec<f64> {
         runs.iter().map(|run| number(run) as f64).collect()
     };
@@ -150,11 +155,11 @@ fn creation(title: &str, runs: &[Creation], floor: f64, notes: &[&str]) {
     let rows = [
         calls("calls", None),
         calls("  to the forge", Some("github")),
-        calls("  to the cloud", Some("ec2")),
+        calls("  to the cloud", Some(cloud.service())),
         serial("serial round trips", None, floor),
         // One of them is the registration, all others but the look are the cloud's.
         serial("  to the forge", Some("github"), 2.0),
-        serial("  to the cloud", Some("ec2"), floor - 1.0),
+        serial("  to the cloud", Some(cloud.service()), floor - 1.0),
         Row::new("time from the launcher's start", Unit::Milliseconds, times)
             .floor(floor * milliseconds(LATENCY)),
     ];
@@ -193,10 +198,15 @@ fn described((wave, number): (&Vec<Call>, usize)) -> Vec<String> {
     lines.collect()
 }
 
-async fn lives(binary: &Path, runs: usize, version_memory: Option<f64>) -> io::Result<()> {
-    let lab = Lab::open(binary).await?;
+async fn lives(
+    cloud: Cloud,
+    binary: &Path,
+    runs: usize,
+    version_memory: Option<f64>,
+) -> io::Result<()> {
+    let lab = Lab::open(cloud, binary).await?;
     let mut lives = Vec::new();
-    // Once in vain: it makes the security group.
+    // Once in vain: it makes what all instances share.
     lab.live().await?;
     for _ in 0..runs {
         lives.push(lab.live().await?);

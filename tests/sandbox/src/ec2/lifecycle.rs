@@ -12,7 +12,7 @@ use super::state::{Instance, Phase, Reason};
 use crate::calls::Event;
 use crate::clock;
 use crate::imds::InstanceMetadata;
-use crate::instance::{Machine, Parts};
+use crate::instance::{Cloud, Machine, Parts};
 
 /// What others want of an instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -142,8 +142,10 @@ async fn boot(world: &Arc<World>, id: &str) -> std::io::Result<(Machine, Instanc
         id: id.into(),
         distribution,
         docker_installed: world.config.docker_installed,
-        user_data,
-        metadata: metadata.url(),
+        cloud: Cloud::Amazon {
+            user_data,
+            metadata: metadata.url(),
+        },
     };
     let machine = Machine::boot(parts, world.wire.clone()).await?;
     Ok((machine, metadata))

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use flate2::read::GzDecoder;
 use nix::sys::stat::Mode;
 
-use super::Parts;
+use super::{Cloud, Parts};
 
 /// Where the host's programs are.
 const HOST_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -286,7 +286,12 @@ pub(super) fn make(
         ),
     )?;
     fs::write(root.join("etc/hostname"), format!("{}\n", parts.id))?;
-    user_data(&root, &parts.user_data)
+    match &parts.cloud {
+        Cloud::Amazon {
+            user_data: sent, ..
+        } => user_data(&root, sent),
+        Cloud::Google { .. } => Ok(None),
+    }
 }
 
 /// Puts the user data where cloud-init puts it.

@@ -43,6 +43,8 @@ pub(super) struct Units {
     attendants: Vec<AbortHandle>,
     /// The user data's process, until it ends.
     user_data: Option<i32>,
+    /// The task that runs the startup script.
+    startup_script: Option<AbortHandle>,
     shutting_down: AtomicBool,
 }
 
@@ -57,6 +59,20 @@ impl Units {
         }
         self.services.clear();
         self.user_data = None;
+        self.leave_startup_script();
+    }
+
+    /// Remembers who runs the startup script.
+    pub(super) fn startup_script(&mut self, runner: AbortHandle) {
+        self.startup_script = Some(runner);
+    }
+
+    /// Ends the one who runs the startup script, but not the script itself, which nobody listens to
+    /// from then on.
+    pub(super) fn leave_startup_script(&mut self) {
+        if let Some(runner) = self.startup_script.take() {
+            runner.abort();
+        }
     }
 }
 
@@ -447,6 +463,18 @@ impl Machine {
         words: &[String],
         environment: &[(String, String)],
     ) -> io::Result<(Child, i32)> {
+        let output = || console::output(&self.console_path());
+        self.spawn_with(words, environment, [output()?, output()?], &[])
+    }
+
+    /// The same with another place for its output and errors, and without some variables.
+    pub(super) fn spawn_with(
+        &self,
+        words: &[String],
+        environment: &[(String, String)],
+        [output, errors]: [Stdio; 2],
+        without: &[&str],
+    ) -> io::Result<(Child, i32)> {
         let (program, arguments) = words
             .split_first()
             .ok_or_else(|| io::Error::other("no command"))?;
@@ -458,9 +486,12 @@ impl Machine {
             .envs(environment.iter().map(|(n, v)| (n, v)))
             .current_dir(self.root())
             .stdin(Stdio::null())
-            .stdout(console::output(&self.console_path())?)
-            .stderr(console::output(&self.console_path())?)
+            .stdout(output)
+            .stderr(errors)
             .process_group(0);
+        for name in without {
+            command.env_remove(name);
+        }
         super::watch::spawn(&self.sandbox, &self.id, &mut command)
     }
 
@@ -500,7 +531,8 @@ impl Machine {
     /// off. Asked for twice, it is done once.
     pub(crate) async fn shut_down(&self) {
         let (services, user_data, first) = {
-            let units = lock(&self.units);
+            let mut units = lock(&self.units);
+            units.leave_startup_script();
             for timer in units.timers.values() {
                 timer.abort();
             }

@@ -7,6 +7,7 @@ mod init;
 mod procfs;
 pub(crate) mod reap;
 mod reset;
+mod startup;
 mod unit;
 pub(crate) mod watch;
 
@@ -25,6 +26,7 @@ use self::console::Console;
 pub(crate) use self::disk::{Distribution, install_shims};
 use self::init::Units;
 use crate::calls::{Caller, Wire, lock};
+use crate::google::Facts;
 
 /// The first of the user ids that jobs run under when the sandbox itself is root.
 const FIRST_USER: u32 = 64500;
@@ -84,10 +86,39 @@ pub(crate) struct Parts {
     pub(crate) distribution: Distribution,
     /// Whether the image brings Docker and git.
     pub(crate) docker_installed: bool,
-    /// As given to RunInstances, decoded from Base64.
-    pub(crate) user_data: Vec<u8>,
-    /// Where its metadata service is.
-    pub(crate) metadata: String,
+    /// Whose machine it is.
+    pub(crate) cloud: Cloud,
+}
+
+/// What differs between the clouds' machines.
+#[derive(Debug)]
+pub(crate) enum Cloud {
+    /// cloud-init runs the user data, at the first boot.
+    Amazon {
+        /// As given to RunInstances, decoded from Base64.
+        user_data: Vec<u8>,
+        /// The metadata service's URL.
+        metadata: String,
+    },
+    /// The guest agent runs the startup script, at every boot.
+    Google {
+        /// What the metadata server tells, the script among it.
+        facts: tokio::sync::watch::Receiver<Facts>,
+        /// The metadata server's host and port.
+        metadata: String,
+    },
+}
+
+impl Cloud {
+    /// The variable that leads to the metadata service.
+    fn variable(&self) -> (&'static str, String) {
+        match self {
+            Cloud::Amazon { metadata, .. } => {
+                ("AWS_EC2_METADATA_SERVICE_ENDPOINT", metadata.clone())
+            }
+            Cloud::Google { metadata, .. } => ("GCE_METADATA_HOST", metadata.clone()),
+        }
+    }
 }
 
 /// A machine that is on, or was.
@@ -103,6 +134,7 @@ pub(crate) struct Inner {
     console: Arc<Console>,
     console_rest: File,
     units: Mutex<Units>,
+    cloud: Cloud,
     /// Whether it is off.
     off: tokio::sync::watch::Sender<bool>,
     tasks: Mutex<Vec<AbortHandle>>,
@@ -138,7 +170,7 @@ impl Machine {
         let path = disk::search_path(&parts.sandbox, &folder, parts.docker_installed);
         let environment = [
             ("RUNNER_LAUNCH_ROOT", root.display().to_string()),
-            ("AWS_EC2_METADATA_SERVICE_ENDPOINT", parts.metadata),
+            parts.cloud.variable(),
             ("HOME", root.join("root").display().to_string()),
             ("PATH", path),
         ];
@@ -153,6 +185,7 @@ impl Machine {
             console,
             console_rest,
             units: Mutex::default(),
+            cloud: parts.cloud,
             off: tokio::sync::watch::Sender::new(false),
             tasks: Mutex::default(),
         }));
@@ -163,13 +196,14 @@ impl Machine {
             parts.distribution.pretty_name(),
             parts.id
         ));
-        match script {
-            Some(words) => {
+        match (script, &machine.cloud) {
+            (_, Cloud::Google { .. }) => machine.begin_startup_script(),
+            (Some(words), _) => {
                 machine.console.say("cloud-init: running the user data");
                 tokio::spawn(machine.clone().run_user_data(words));
             }
-            None if parts.user_data.is_empty() => {}
-            None => machine.console.say(
+            (None, Cloud::Amazon { user_data, .. }) if user_data.is_empty() => {}
+            (None, _) => machine.console.say(
                 "cloud-init: WARNING: Unhandled non-multipart (text/x-not-multipart) userdata",
             ),
         }
@@ -190,6 +224,7 @@ impl Machine {
     /// Ends every process at once.
     pub(crate) async fn pull_plug(&self) {
         self.forbid_starts();
+        lock(&self.units).leave_startup_script();
         watch::close_instance(&self.sandbox, &self.id);
         let machine = self.clone();
         let kill = move || reap::kill_members(&machine.sandbox, &machine.id);

@@ -1,0 +1,102 @@
+//! The cloud that is measured.
+
+use sandbox::{Process, Sandbox};
+
+/// A cloud, and what is peculiar to a launch there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Cloud {
+    Aws,
+    Gcp,
+}
+
+/// The least number of serial round trips until an instance exists, and why it is that.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Floor {
+    pub(crate) warm: f64,
+    pub(crate) cold: f64,
+    /// What has to be made besides the instance when all is new.
+    pub(crate) cold_note: &'static str,
+}
+
+impl Cloud {
+    /// By the name that `--cloud` has for it.
+    pub(crate) fn parse(name: &str) -> Option<Self> {
+        [Cloud::Aws, Cloud::Gcp]
+            .into_iter()
+            .find(|cloud| cloud.name() == name)
+    }
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Cloud::Aws => "aws",
+            Cloud::Gcp => "gcp",
+        }
+    }
+
+    /// The service that makes instances, as calls name it.
+    pub(crate) fn service(self) -> &'static str {
+        match self {
+            Cloud::Aws => "ec2",
+            Cloud::Gcp => "compute",
+        }
+    }
+
+    /// The call after whose answer an instance exists.
+    pub(crate) fn creation(self) -> &'static str {
+        match self {
+            Cloud::Aws => "ec2:RunInstances",
+            Cloud::Gcp => "compute:instances.insert",
+        }
+    }
+
+    /// The state of an instance that is up.
+    pub(crate) fn running(self) -> &'static str {
+        match self {
+            Cloud::Aws => "running",
+            Cloud::Gcp => "RUNNING",
+        }
+    }
+
+    /// The forge and the cloud are looked at; a runner is registered, when both looks say that it
+    /// may be; an instance is made, which is given the registration. Where all is new, what all
+    /// instances share is made before: one call, and on Google Cloud another that waits for it.
+    pub(crate) fn floor(self) -> Floor {
+        match self {
+            Cloud::Aws => Floor {
+                warm: 3.0,
+                cold: 4.0,
+                cold_note: "floor: as above, and the shared security group is made before the instance",
+            },
+            Cloud::Gcp => Floor {
+                warm: 3.0,
+                cold: 5.0,
+                cold_note: "floor: as above, and the shared network is made, and waited for, before the instance",
+            },
+        }
+    }
+
+    /// The ids of the instances that live.
+    pub(crate) fn live(self, sandbox: &Sandbox) -> Vec<String> {
+        match self {
+            Cloud::Aws => sandbox
+                .ec2()
+                .live()
+                .into_iter()
+                .map(|view| view.id)
+                .collect(),
+            Cloud::Gcp => sandbox
+                .gce()
+                .live()
+                .into_iter()
+                .map(|view| view.name)
+                .collect(),
+        }
+    }
+
+    pub(crate) fn processes(self, sandbox: &Sandbox, instance: &str) -> Vec<Process> {
+        match self {
+            Cloud::Aws => sandbox.ec2().processes(instance),
+            Cloud::Gcp => sandbox.gce().processes(instance),
+        }
+    }
+}
