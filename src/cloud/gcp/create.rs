@@ -207,9 +207,9 @@ impl GcpPlan {
                 continue;
             }
             let region = candidate.region.as_str();
-            // One that was absent was made everywhere.
-            if !reached.contains(region) && !(reached.len() == 1 && self.network == Network::Absent)
-            {
+            // One that was absent has been made everywhere.
+            let made = self.network == Network::Absent && !reached.is_empty();
+            if !made && !reached.contains(region) {
                 let regions = BTreeSet::from([region]);
                 network::ensure(&self.client, &self.network, &regions, &order.launch_id).await?;
                 reached.insert(region);

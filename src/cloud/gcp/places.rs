@@ -34,7 +34,7 @@ impl Place {
             words.len() >= 2
                 && stem.len() < last.len()
                 && word(&stem)
-                && words[..words.len() - 1].iter().all(|part| word(part))
+                && words[..words.len() - 1].iter().all(word)
         };
         if is_region(text) {
             return Ok(Self {

@@ -326,7 +326,7 @@ fn is_machine_type(text: &str) -> bool {
                 .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit())
     };
     words.len() >= 2
-        && words.iter().all(|word| plain(&word))
+        && words.iter().all(plain)
         && text.starts_with(|c: char| c.is_ascii_lowercase())
 }
 
