@@ -23,7 +23,7 @@ fn image(arch: Arch, disk_gb: u32) -> Found {
 
 /// All is well: three zones a region, every image, a service account.
 fn facts(asked: &Asked) -> Facts {
-    let zones = asked.open_regions().into_iter().map(|region| {
+    let zones = asked.regions().into_iter().map(|region| {
         let zones = ["a", "b", "c"].map(|letter| format!("{region}-{letter}"));
         (region.to_owned(), zones.to_vec())
     });
