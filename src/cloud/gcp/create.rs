@@ -27,6 +27,10 @@ const USER_DATA_LIMIT: usize = 256 * 1024;
 /// How long an instance may take to be made.
 const MAKING: Duration = Duration::from_secs(300);
 
+/// How long an operation may take to begin once the launch is being given up: what a cancelled job
+/// leaves time for.
+const BEGINNING: Duration = Duration::from_secs(4);
+
 /// How often it is looked whether the launch is being given up.
 const STOP_INTERVAL: Duration = Duration::from_millis(50);
 
@@ -381,8 +385,8 @@ async fn hear_out(
     };
     tokio::select! {
         biased;
-        done = operation::wait(client, operation, MAKING) => done.map(drop),
-        () = stopped => Ok(()),
+        done = operation::wait(client, operation.clone(), MAKING) => done.map(drop),
+        () = stopped => operation::until_begun(client, operation, BEGINNING).await,
     }
 }
 

@@ -19,6 +19,9 @@ const ONE_CALL: Duration = Duration::from_secs(30);
 /// Between calls that came back early: under load, the service doesn't hold them at all.
 const PAUSE: Duration = Duration::from_secs(1);
 
+/// Between looks whether an operation has begun.
+const BRIEFLY: Duration = Duration::from_millis(100);
+
 /// A change under way, or done.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -26,9 +29,8 @@ pub(super) struct Operation {
     pub(super) name: String,
     /// `PENDING`, `RUNNING` or `DONE`.
     pub(super) status: String,
-    /// The address of the zone that does it; `None`: a region's, or a global one.
+    /// The address of the zone that does it; `None`: a global one.
     zone: Option<String>,
-    region: Option<String>,
     http_error_status_code: Option<u16>,
     error: Option<Errors>,
 }
@@ -52,14 +54,31 @@ impl Operation {
             .then(|| Refusal::of_operation(status, &errors.errors))
     }
 
-    /// Where its end is waited for: below the project.
+    /// Where its end is waited for.
     pub(super) fn waiting(&self) -> Call {
-        let (what, place) = match (&self.zone, &self.region) {
-            (Some(zone), _) => ("zoneOperations.wait", format!("zones/{}", last(zone))),
-            (None, Some(region)) => ("regionOperations.wait", format!("regions/{}", last(region))),
-            (None, None) => ("globalOperations.wait", "global".to_owned()),
+        let what = match self.zone {
+            Some(_) => "zoneOperations.wait",
+            None => "globalOperations.wait",
         };
-        Call::post(what, format!("{place}/operations/{}/wait", self.name)).repeatable()
+        Call::post(what, format!("{}/wait", self.path())).repeatable()
+    }
+
+    /// Where its present state is read.
+    fn reading(&self) -> Call {
+        let what = match self.zone {
+            Some(_) => "zoneOperations.get",
+            None => "globalOperations.get",
+        };
+        Call::get(what, self.path())
+    }
+
+    /// Below the project.
+    fn path(&self) -> String {
+        let place = match &self.zone {
+            Some(zone) => format!("zones/{}", last(zone)),
+            None => "global".to_owned(),
+        };
+        format!("{place}/operations/{}", self.name)
     }
 }
 
@@ -122,5 +141,33 @@ pub(super) async fn wait_briefly(
         if asked.elapsed() < PAUSE {
             tokio::time::sleep(PAUSE.min(left)).await;
         }
+    }
+}
+
+/// Waits until the operation has at least begun. Before that, what it makes isn't there to be deleted:
+/// Google answers that there is no such thing, and makes it then.
+pub(super) async fn until_begun(
+    client: &Client,
+    mut operation: Operation,
+    within: Duration,
+) -> Result<(), Failure> {
+    let deadline = Instant::now() + within;
+    let doing = format!("waiting for {} to begin", operation.name);
+    loop {
+        if let Some(refusal) = operation.refusal() {
+            return Err(Failure::Refused(refusal));
+        }
+        if operation.status != "PENDING" {
+            return Ok(());
+        }
+        if Instant::now() > deadline {
+            return Err(Error::other(doing).caused_by("it is still to come").into());
+        }
+        match client.call(&operation.reading()).await {
+            Ok(answer) => operation = answer,
+            Err(failure) if failure.is_passing() => {}
+            Err(failure) => return Err(Failure::Broken(failure.during(doing))),
+        }
+        tokio::time::sleep(BRIEFLY).await;
     }
 }
