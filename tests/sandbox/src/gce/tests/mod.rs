@@ -1,5 +1,6 @@
 //! The fake is spoken to as Google's pages show it.
 
+mod fate;
 mod insert;
 mod life;
 mod reads;
@@ -27,7 +28,7 @@ async fn lab() -> Lab {
     config.boot_delay = Duration::from_millis(20);
     config.shutdown_delay = Duration::from_millis(10);
     config.visibility_delay = Duration::from_millis(10);
-    config.spot_notice = Duration::from_millis(100);
+    config.spot_notice = Duration::from_secs(1);
     lab_with(config).await
 }
 
@@ -113,6 +114,19 @@ impl Lab {
         let (status, done) = self.call("POST", &path, &Value::Null).await;
         assert_eq!((status, &done["status"]), (200, &json!("DONE")), "{done}");
         done
+    }
+
+    /// Asks until something is there.
+    async fn until_found(&self, path: &str) -> Value {
+        let start = Instant::now();
+        loop {
+            let (status, answer) = self.get(path).await;
+            if status == 200 {
+                return answer;
+            }
+            assert!(start.elapsed() < Duration::from_secs(20), "{answer}");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 
     async fn until(&self, name: &str, status: &str) {

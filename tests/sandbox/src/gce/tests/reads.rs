@@ -292,7 +292,7 @@ async fn instances_are_listed_over_all_zones() {
 async fn a_network_is_usable_when_it_is_made() {
     let mut config = Config::new("/bin/true");
     config.visibility_delay = Duration::from_millis(50);
-    config.boot_delay = Duration::from_millis(400);
+    config.boot_delay = Duration::from_secs(2);
     let lab = lab_with(config).await;
     let body = json!({
         "name": "runner-launch",
@@ -304,8 +304,7 @@ async fn a_network_is_usable_when_it_is_made() {
     assert_eq!(status, 200);
     let (status, answer) = lab.call("POST", "global/networks", &body).await;
     assert_eq!((status, refusal(&answer).0), (409, "alreadyExists"));
-    tokio::time::sleep(Duration::from_millis(150)).await;
-    let (_, network) = lab.get("global/networks/runner-launch").await;
+    let network = lab.until_found("global/networks/runner-launch").await;
     assert!(
         network["subnetworks"].as_array().unwrap().len() < 8,
         "{network}"
