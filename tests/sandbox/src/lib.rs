@@ -51,6 +51,8 @@ pub struct Config {
     pub latency: Duration,
     /// From RunInstances to `running`, and from instances.insert to `RUNNING`.
     pub boot_delay: Duration,
+    /// How long a new network of Google Cloud takes until instances can be made in it.
+    pub network_delay: Duration,
     /// How long a new instance or group is not found yet.
     pub visibility_delay: Duration,
     /// From the call that ends an instance to its end, besides what its processes need.
@@ -76,6 +78,7 @@ impl Config {
             agent_binary: agent_binary.into(),
             latency: Duration::ZERO,
             boot_delay: Duration::from_millis(50),
+            network_delay: Duration::from_millis(50),
             visibility_delay: Duration::from_millis(150),
             shutdown_delay: Duration::from_millis(50),
             spot_notice: Duration::from_secs(2),

@@ -74,6 +74,7 @@ async fn run(arguments: &Arguments) -> io::Result<u8> {
     let mut config = Config::new(&binary);
     config.latency = arguments.latency;
     config.boot_delay = Duration::from_millis(500);
+    config.network_delay = Duration::from_millis(500);
     config.keep |= arguments.keep;
     config.verbose_sink = Some(sink);
     let sandbox = Sandbox::start(config).await?;

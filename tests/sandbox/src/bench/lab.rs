@@ -83,6 +83,7 @@ impl Lab {
         Self::with(cloud, binary, |config| {
             config.latency = latency;
             config.boot_delay = NEVER;
+            config.network_delay = Duration::ZERO;
             config.visibility_delay = Duration::ZERO;
         })
         .await

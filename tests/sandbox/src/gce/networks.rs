@@ -131,7 +131,7 @@ async fn make_network(world: Arc<World>, name: String, operation: String, automa
     change(&|network| network.is_visible = true);
     world.advance(&operation, Status::Running, 0);
     let regions: &[super::catalogue::Region] = if automatic { REGIONS } else { &[] };
-    let step = world.config.boot_delay / u32::try_from(REGIONS.len()).unwrap_or(1);
+    let step = world.config.network_delay / u32::try_from(REGIONS.len()).unwrap_or(1);
     for region in regions {
         tokio::time::sleep(step).await;
         change(&|network| network.subnetworks.push(region.name));
@@ -224,7 +224,7 @@ pub(super) fn insert_firewall(context: &Context<'_>) -> Result<Value> {
     tokio::spawn(async move {
         tokio::time::sleep(world.config.visibility_delay).await;
         world.advance(&pending, Status::Running, 0);
-        tokio::time::sleep(world.config.boot_delay / 4).await;
+        tokio::time::sleep(world.config.network_delay / 4).await;
         for firewall in &mut lock(&world.state).firewalls {
             firewall.is_visible |= firewall.name == name;
         }
@@ -254,7 +254,7 @@ pub(super) fn delete_firewall(context: &Context<'_>) -> Result<Value> {
     let operation = operation::begin(context, &mut state, "delete", &path, &link::id(&path));
     let (world, pending) = (world.clone(), operation.name.clone());
     tokio::spawn(async move {
-        tokio::time::sleep(world.config.boot_delay / 4).await;
+        tokio::time::sleep(world.config.network_delay / 4).await;
         world.advance(&pending, Status::Done, 100);
     });
     Ok(operation.json(context.world))

@@ -292,7 +292,7 @@ async fn instances_are_listed_over_all_zones() {
 async fn a_network_is_usable_when_it_is_made() {
     let mut config = Config::new("/bin/true");
     config.visibility_delay = Duration::from_millis(50);
-    config.boot_delay = Duration::from_secs(2);
+    config.network_delay = Duration::from_secs(2);
     let lab = lab_with(config).await;
     let body = json!({
         "name": "runner-launch",
