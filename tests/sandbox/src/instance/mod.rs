@@ -1,6 +1,7 @@
 //! Instances as local processes: a folder that stands for the disk, a process tree that executes
 //! the real user data, and scripts in place of the programs that would touch the host.
 
+mod commands;
 mod console;
 mod disk;
 mod init;
