@@ -28,7 +28,7 @@ pub mod names {
     /// The folder for temporary files.
     pub const TMPDIR: &str = "TMPDIR";
     /// Variables whose values are secrets, whoever reads them.
-    pub const SECRETS: [&str; 11] = [
+    pub const SECRETS: [&str; 10] = [
         "REPO_TOKEN",
         "GITHUB_TOKEN",
         "CI_JOB_TOKEN",
@@ -36,11 +36,12 @@ pub mod names {
         "AWS_SESSION_TOKEN",
         "AWS_CONTAINER_AUTHORIZATION_TOKEN",
         "AZURE_CLIENT_SECRET",
-        "GOOGLE_APPLICATION_CREDENTIALS_DATA",
         "CLOUDSDK_AUTH_ACCESS_TOKEN",
         "KUBERNETES_CONFIGURATION",
         "ACTIONS_ID_TOKEN_REQUEST_TOKEN",
     ];
+    /// Google's credentials as JSON, with secrets inside.
+    pub const GOOGLE_CREDENTIALS: &str = "GOOGLE_APPLICATION_CREDENTIALS_DATA";
     /// The user's folder.
     pub const HOME: &str = "HOME";
 }

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -23,12 +25,15 @@ impl Secret {
         self.0.expose_secret()
     }
 
-    /// The secrets in a variable's value: those inside, where it is JSON (the credentials of Google
-    /// Cloud), whose other lines are in every such file; else the value itself.
-    pub fn within(value: &str) -> Vec<Self> {
-        match serde_json::from_str(value) {
+    /// The secrets in Google's credentials: those inside the JSON, whose other lines are in every
+    /// such file, and its Base64, where it is given so; else the value itself.
+    pub fn of_google(value: &str) -> Vec<Self> {
+        let packed: String = value.split_ascii_whitespace().collect();
+        let decoded = BASE64_STANDARD.decode(&packed).ok();
+        let mut found: Vec<Self> = decoded.iter().map(|_| Self::new(value)).collect();
+        let text = decoded.unwrap_or_else(|| value.as_bytes().to_vec());
+        match serde_json::from_slice(&text) {
             Ok(serde_json::Value::Object(fields)) => {
-                let mut found = Vec::new();
                 collect(&fields, &mut found);
                 found
             }
@@ -206,10 +211,14 @@ mod tests {
   "private_key": "-----BEGIN KEY-----\nabcdefghij\n-----END KEY-----\n",
   "credential_source": {"headers": {"Authorization": "Bearer oidc-request"}}
 }"#;
-        let found = Secret::within(key);
+        let found = Secret::of_google(key);
         let lines: Vec<&str> = found.iter().flat_map(Secret::telling_lines).collect();
         assert_eq!(lines, ["oidc-request", "abcdefghij"]);
-        let plain = Secret::within("plain");
-        assert_eq!(plain[0].expose(), "plain");
+        let packed = BASE64_STANDARD.encode(key);
+        let found = Secret::of_google(&packed);
+        let exposed: Vec<&str> = found.iter().flat_map(Secret::telling_lines).collect();
+        assert_eq!(exposed, [packed.as_str(), "oidc-request", "abcdefghij"]);
+        let plain = Secret::of_google("plain text");
+        assert_eq!(plain[0].expose(), "plain text");
     }
 }

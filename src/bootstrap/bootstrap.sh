@@ -42,7 +42,14 @@ give_back() {
 }
 
 # Some clouds run this at every boot. A machine that comes back after a crash or a reboot has neither
-# timer nor agent: it ends.
+# timer nor agent: it ends. The same boot again is a package's update, and nothing to do.
+boot=$root/run/runner-launch-boot
+if [ -e "$boot" ]; then
+  say "this has run already since the machine was started"
+  exit 0
+fi
+mkdir -p "$root/run"
+: >"$boot"
 if [ -e "$give_back" ]; then
   say "this machine has been up before; giving it back"
   give_back

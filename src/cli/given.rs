@@ -167,8 +167,11 @@ impl Given {
             .filter(|opt| opt.secret)
             .flat_map(|opt| self.many(opt.name).iter().map(String::as_str));
         let variables = names::SECRETS.iter().filter_map(|name| host.env(name));
-        let options = options.map(Secret::new);
-        options.chain(variables.flat_map(Secret::within)).collect()
+        let mut secrets: Vec<Secret> = options.chain(variables).map(Secret::new).collect();
+        if let Some(credentials) = host.env(names::GOOGLE_CREDENTIALS) {
+            secrets.extend(Secret::of_google(credentials));
+        }
+        secrets
     }
 
     /// The non-empty, trimmed parts of a comma list.

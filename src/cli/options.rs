@@ -195,7 +195,7 @@ pub const OPTIONS: &[Opt] = &[
     opt("cloud-spot-fallback", Flag, "Cloud", "Take an on-demand instance where no spot capacity is left"),
     opt("cloud-region", Value("LIST"), "Cloud", "us-west, us-east, eu-west, eu-north, or a native region or zone; several are tried in order").default("us-west").modes(&Mode::ALL).later("Where to look: us-west, us-east, eu-west, eu-north, or native regions [default: us-west]"),
     opt("cloud-permission-set", Value("ID"), "Cloud", "What the instance may do in the cloud; AWS: an instance profile's ARN or name; Google Cloud: ACCOUNT,scopes=A,B"),
-    opt("cloud-metadata", Many("KEY=VALUE"), "Cloud", "Tag (Google Cloud: label) for everything made; may be repeated"),
+    opt("cloud-metadata", Many("KEY=VALUE"), "Cloud", "Tag for everything made (Google Cloud: label of the instance); may be repeated"),
     opt("cloud-startup-script", Value("BASE64"), "Cloud", "Shell script to run on the instance before the runner becomes available").secret(),
     opt("cloud-image", Value("IMAGE"), "Cloud", "Machine image; AWS: an id, a name (your own, Amazon's, Canonical's or Debian's), or OWNER:NAME; Google Cloud: PROJECT/FAMILY or an image's path").default("the newest of Ubuntu 24.04 LTS, with drivers for a GPU"),
     opt("cloud-aws-security-group", Value("GROUP"), "AWS", "Security group's id or name").default("a shared group, made once"),

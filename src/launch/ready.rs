@@ -13,9 +13,9 @@ use crate::forge::Registration;
 
 /// How long a cloud may not know an instance that it has just made.
 const BLIND: Duration = Duration::from_secs(60);
-/// How often in a row a cloud must not know an instance that it did know, to be believed: some forget
-/// an instance as soon as it is deleted, and some are of two minds about new ones.
-const FORGOTTEN: u32 = 3;
+/// How long a cloud must not know an instance that it did know, to be believed: some forget one as
+/// soon as it is deleted, and some are of two minds about new ones.
+const FORGOTTEN: Duration = Duration::from_secs(10);
 /// How often to ask: often at first, then ever more seldom, to spare the rate limits.
 const FASTEST: Duration = Duration::from_millis(250);
 const SLOWEST: Duration = Duration::from_secs(5);
@@ -44,7 +44,7 @@ impl Life<'_> {
         let made = Instant::now();
         let mut instance = created;
         let mut failures = 0;
-        let (mut was_known, mut misses) = (false, 0);
+        let mut last_known: Option<Instant> = None;
         loop {
             let (runner, seen) = tokio::join!(
                 self.forge.find(registration.runner_id, &self.spec.name),
@@ -54,10 +54,12 @@ impl Life<'_> {
                 (Ok(runner), Ok(seen)) => {
                     failures = 0;
                     let known = seen.is_some();
-                    was_known |= known;
-                    misses = if known { 0 } else { misses + 1 };
+                    if known {
+                        last_known = Some(Instant::now());
+                    }
+                    let forgotten = last_known.is_some_and(|then| then.elapsed() > FORGOTTEN);
                     let gone = seen.as_ref().map_or(
-                        (was_known && misses >= FORGOTTEN) || made.elapsed() > BLIND,
+                        forgotten || (last_known.is_none() && made.elapsed() > BLIND),
                         |seen| {
                             !matches!(seen.state, InstanceState::Pending | InstanceState::Running)
                         },

@@ -55,6 +55,8 @@ struct DiskParams {
 #[serde(rename_all = "camelCase")]
 struct Interface {
     network: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    subnetwork: Option<String>,
     access_configs: [AccessConfig; 1],
 }
 
@@ -83,7 +85,9 @@ struct MetadataItem {
 struct Scheduling {
     provisioning_model: &'static str,
     automatic_restart: bool,
-    on_host_maintenance: &'static str,
+    /// Google's own choice where none is needed: it differs by type.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    on_host_maintenance: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     instance_termination_action: Option<&'static str>,
 }
@@ -116,9 +120,11 @@ pub(super) struct Wanted<'a> {
     pub(super) disk_gb: u32,
     pub(super) spot: bool,
     pub(super) labels: Option<BTreeMap<String, String>>,
+    /// In networks whose subnets their owner makes, it must be named.
+    pub(super) subnetwork: Option<String>,
     pub(super) tag: Option<&'a str>,
     pub(super) account: Option<&'a Account>,
-    pub(super) user_data: &'a [u8],
+    pub(super) user_data: &'a str,
     /// Whether the cheaper of the two networks will do; not every region has it.
     pub(super) standard_tier: bool,
 }
@@ -130,7 +136,7 @@ impl Wanted<'_> {
             true => Scheduling {
                 provisioning_model: "SPOT",
                 automatic_restart: false,
-                on_host_maintenance: "TERMINATE",
+                on_host_maintenance: Some("TERMINATE"),
                 instance_termination_action: Some("DELETE"),
             },
             false => Scheduling {
@@ -138,10 +144,7 @@ impl Wanted<'_> {
                 // After a crash it boots again, and the script of the first boot gives it back: an
                 // instance that only stops goes on costing.
                 automatic_restart: true,
-                on_host_maintenance: match self.machine.migrates() {
-                    true => "MIGRATE",
-                    false => "TERMINATE",
-                },
+                on_host_maintenance: (!self.machine.migrates()).then_some("TERMINATE"),
                 instance_termination_action: None,
             },
         };
@@ -161,6 +164,7 @@ impl Wanted<'_> {
             }],
             network_interfaces: [Interface {
                 network: format!("global/networks/{NETWORK}"),
+                subnetwork: self.subnetwork,
                 access_configs: [AccessConfig {
                     name: "External NAT",
                     kind: "ONE_TO_ONE_NAT",
@@ -174,7 +178,7 @@ impl Wanted<'_> {
                 items: vec![
                     MetadataItem {
                         key: STARTUP_SCRIPT,
-                        value: String::from_utf8_lossy(self.user_data).into_owned(),
+                        value: self.user_data.to_owned(),
                     },
                     // Keys of the whole project open no runner.
                     // <https://docs.cloud.google.com/compute/docs/connect/restrict-ssh-keys>

@@ -224,16 +224,11 @@ async fn an_operation_that_isn_t_done_in_time_is_no_answer_unless_that_was_expec
 
 #[test]
 fn each_kind_of_operation_has_its_own_place() {
-    let of = |mut value: Value, key: Option<&str>| {
+    let global = |mut value: Value| {
         value.as_object_mut().unwrap().remove("zone");
-        if let Some(key) = key {
-            value[key] = json!("https://x/regions/us-west1");
-        }
         serde_json::from_value::<Operation>(value).unwrap()
     };
     let path = |operation: &Operation| url(&operation.waiting());
     assert!(path(&pending()).ends_with("/zones/z/operations/op/wait"));
-    assert!(path(&of(op("RUNNING"), None)).ends_with("/global/operations/op/wait"));
-    let regional = of(op("RUNNING"), Some("region"));
-    assert!(path(&regional).ends_with("/regions/us-west1/operations/op/wait"));
+    assert!(path(&global(op("RUNNING"))).ends_with("/global/operations/op/wait"));
 }

@@ -9,7 +9,7 @@ use tokio::time::sleep;
 use super::body::Wanted;
 use super::client::{Call, Failure};
 use super::give_back::FAREWELL;
-use super::network::{self, NETWORK, Network};
+use super::network::{self, NETWORK};
 use super::operation::{self, Operation};
 use super::plan::{GcpPlan, Identity, Way};
 use super::refusal::{ACT_AS, Meaning, Refusal, Scope};
@@ -166,9 +166,12 @@ impl Terms {
             tracing::warn!("{SET_LABELS} isn't allowed: the instance gets no labels");
             self.labels = false;
         }
+        // Nobody has asked for this account: whatever is wrong with it, the launch goes on without.
         if let Identity::Launchers(account) = identity
             && self.account
-            && (refusal.lacks(ACT_AS) || refusal.lacks(SET_SERVICE_ACCOUNT))
+            && (refusal.lacks(ACT_AS)
+                || refusal.lacks(SET_SERVICE_ACCOUNT)
+                || refusal.message.contains(&account.email))
         {
             tracing::warn!(
                 "the instance may not be {} (iam.serviceAccounts.actAs), so it can't delete itself: at its end it powers itself \
@@ -182,7 +185,6 @@ impl Terms {
         // Nothing but this is said of it in what Google publishes.
         // <https://docs.cloud.google.com/network-tiers/docs/overview>
         if self.standard_tier
-            && refusal.meaning() == Meaning::Other
             && refusal
                 .message
                 .to_ascii_lowercase()
@@ -200,27 +202,34 @@ impl GcpPlan {
     async fn try_all(&self, order: &Order) -> Result<Instance> {
         let mut terms = Terms::all();
         let mut reached: BTreeSet<&str> = BTreeSet::new();
-        let mut opened = false;
+        let (mut everywhere, mut opened) = (false, false);
         let mut tried: Vec<Tried<'_>> = Vec::new();
         for (candidate, way) in self.candidates.iter().zip(&self.ways) {
             if order.stop.is_raised() {
-                return Err(Error::other(format!("launching {}", place(candidate, way)))
-                    .caused_by("the launch is being given up"));
+                // What was refused has made nothing.
+                return Err(given_up(candidate, way).refused());
             }
             if tried.iter().any(|tried| tried.settles(candidate, way)) {
                 continue;
             }
             let region = candidate.region.as_str();
-            // One that was absent has been made everywhere.
-            let made = self.network == Network::Absent && !reached.is_empty();
-            if !made && !reached.contains(region) {
-                let regions = BTreeSet::from([region]);
-                network::ensure(&self.client, &self.network, &regions, &order.launch_id).await?;
-                reached.insert(region);
-            }
-            if !opened {
-                network::let_in(&self.client, &self.asked.ssh, &order.launch_id).await?;
-                opened = true;
+            let prepared = async {
+                if !everywhere && reached.insert(region) {
+                    let regions = BTreeSet::from([region]);
+                    let id = &order.launch_id;
+                    everywhere = network::ensure(&self.client, &self.network, &regions, id).await?;
+                }
+                if !opened {
+                    network::let_in(&self.client, &self.asked.ssh, &order.launch_id).await?;
+                    opened = true;
+                }
+                Ok(())
+            };
+            // Neither is an instance, and both are there for the next launch.
+            tokio::select! {
+                biased;
+                () = stopped(&order.stop) => return Err(given_up(candidate, way).refused()),
+                prepared = prepared => prepared.map_err(Error::refused)?,
             }
             tracing::info!("launching {}", place(candidate, way));
             match self.insert(order, candidate, way, &mut terms).await {
@@ -253,9 +262,8 @@ impl GcpPlan {
     ) -> Result<Instance, Failure> {
         let mut tries = super::settling();
         loop {
-            if order.stop.is_raised() && terms.number > 0 {
-                let gave_up = Error::other(format!("launching {}", place(candidate, way)));
-                return Err(gave_up.caused_by("the launch is being given up").into());
+            if order.stop.is_raised() {
+                return Err(given_up(candidate, way).refused().into());
             }
             terms.number += 1;
             let call = self.call(order, candidate, way, terms)?;
@@ -284,6 +292,9 @@ impl GcpPlan {
     fn call(&self, order: &Order, candidate: &Candidate, way: &Way, terms: &Terms) -> Result<Call> {
         let labels = labels::with_ours(&self.asked.labels, &order.launch_id);
         let name = names::instance_name(order);
+        // Metadata is text, and nothing unpacks it.
+        let user_data = std::str::from_utf8(&order.user_data)
+            .map_err(|_| Error::usage("the user data is too large: it was compressed"))?;
         let body = Wanted {
             name: &name,
             description: names::description(order),
@@ -295,7 +306,8 @@ impl GcpPlan {
             labels: terms.labels.then_some(labels),
             tag: candidate.security_group.as_deref(),
             account: self.identity.account().filter(|_| terms.account),
-            user_data: &order.user_data,
+            user_data,
+            subnetwork: self.network.subnetwork(&candidate.region),
             standard_tier: terms.standard_tier,
         }
         .body();
@@ -378,16 +390,23 @@ async fn hear_out(
     operation: Operation,
     stop: &StopFlag,
 ) -> Result<(), Failure> {
-    let stopped = async {
-        while !stop.is_raised() {
-            sleep(STOP_INTERVAL).await;
-        }
-    };
     tokio::select! {
         biased;
         done = operation::wait(client, operation.clone(), MAKING) => done.map(drop),
-        () = stopped => operation::until_begun(client, operation, BEGINNING).await,
+        () = stopped(stop) => operation::until_begun(client, operation, BEGINNING).await,
     }
+}
+
+/// Ends when the launch is being given up.
+async fn stopped(stop: &StopFlag) {
+    while !stop.is_raised() {
+        sleep(STOP_INTERVAL).await;
+    }
+}
+
+fn given_up(candidate: &Candidate, way: &Way) -> Error {
+    Error::other(format!("launching {}", place(candidate, way)))
+        .caused_by("the launch is being given up")
 }
 
 fn instance(order: &Order, candidate: &Candidate, way: &Way) -> Instance {

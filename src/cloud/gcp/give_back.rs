@@ -58,10 +58,11 @@ async fn delete(api: &Url, host: &Host, http: &Http) -> Result<bool> {
         return Ok(false);
     };
     let zone = last(&zone);
-    let call = Call::delete("instances.delete", format!("zones/{zone}/instances/{name}"))
-        .request_id(&["give back", &project, zone, &name])
-        .within(TRYING);
     loop {
+        // A request that was refused is answered with its refusal for ever.
+        let call = Call::delete("instances.delete", format!("zones/{zone}/instances/{name}"))
+            .request_id(&["give back", &host.random_id(20)?])
+            .within(TRYING);
         let reply = exchange(http, api, &project, &call, &token.value, None).await?;
         if reply.status.is_success() {
             return Ok(true);

@@ -12,7 +12,7 @@ use super::operation::{self, Operation, last};
 use super::places::{Place, region_of};
 use super::refusal::Meaning;
 use crate::cloud::{Instance, InstanceRef, InstanceState};
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// What is read of an instance: all but its metadata, for they hold the user data.
 const FIELDS: &str = "name,description,status,statusMessage,zone,machineType,creationTimestamp,\
@@ -85,8 +85,8 @@ fn state(status: &str) -> InstanceState {
     match status {
         "PENDING" | "PROVISIONING" | "STAGING" => InstanceState::Pending,
         "RUNNING" | "REPAIRING" => InstanceState::Running,
-        "DEPROVISIONING" => InstanceState::Ending,
-        // What stops, ends stopped unless it is being deleted, and its disk goes on costing.
+        // Being deleted, or about to be stopped: which of them shows when it is over.
+        "STOPPING" | "DEPROVISIONING" => InstanceState::Ending,
         _ => InstanceState::Stopped,
     }
 }
@@ -159,8 +159,8 @@ async fn zone(client: &Client, instance: &InstanceRef) -> Result<Option<String>,
     match Place::read(region) {
         Ok(Place { only: true, .. }) => Ok(Some(region.clone())),
         _ => {
-            let found = page_through(client, &format!("name = \"{id}\"")).await?;
-            let zones = found.iter().map(|item| last(&item.zone));
+            let listed = page_through(client, &format!("name = \"{id}\"")).await?;
+            let zones = listed.found.iter().map(|item| last(&item.zone));
             let mut here = zones.filter(|zone| is_in(zone, region));
             Ok(here.next().map(str::to_owned))
         }
@@ -215,60 +215,79 @@ struct Scope {
     instances: Vec<Item>,
 }
 
-/// All instances that a filter lets through, in all zones: one call where a page is enough.
+/// Instances, and the zones that couldn't be seen.
+#[derive(Debug, Default)]
+struct Listed {
+    found: Vec<Item>,
+    unseen: Vec<String>,
+}
+
+/// All instances that a filter lets through, in all zones: one call where a page is enough. One
+/// zone's outage hides no other's instances.
 /// <https://docs.cloud.google.com/compute/docs/reference/rest/v1/instances/aggregatedList>
-async fn page_through(client: &Client, filter: &str) -> Result<Vec<Item>, Failure> {
+async fn page_through(client: &Client, filter: &str) -> Result<Listed, Failure> {
     let fields = format!("items/*/instances({FIELDS}),nextPageToken,unreachables");
     let all = Call::get("instances.aggregatedList", "aggregated/instances")
         .query("filter", filter)
         .query("maxResults", "500")
+        .query("returnPartialSuccess", "true")
         .query("fields", fields);
-    let mut found = Vec::new();
+    let mut listed = Listed::default();
     let mut call = all.clone();
     loop {
         let page: Page = client.call(&call).await?;
-        found.extend(page.items.into_values().flat_map(|scope| scope.instances));
-        if !page.unreachables.is_empty() {
-            tracing::warn!(
-                "Compute Engine can't list the instances of {} now",
-                page.unreachables.join(", ")
-            );
-        }
+        let found = page.items.into_values().flat_map(|scope| scope.instances);
+        listed.found.extend(found);
+        let unseen = page.unreachables.iter();
+        listed
+            .unseen
+            .extend(unseen.map(|zone| last(zone).to_owned()));
         match page.next_page_token.filter(|token| !token.is_empty()) {
             Some(token) => call = all.clone().query("pageToken", token),
-            None => return Ok(found),
+            None => return Ok(listed),
         }
     }
 }
 
 /// Every instance of ours, or of one launch. The filters are regular expressions that must fit
 /// the whole field; what they let through is checked.
-async fn ours(client: &Client, launch_id: Option<&str>) -> Result<Vec<Item>, Failure> {
+async fn ours(client: &Client, launch_id: Option<&str>) -> Result<Listed, Failure> {
     let filter = match launch_id {
         Some(id) => format!("name eq \".*-{}\"", names::suffix(id)),
         None => format!("description eq \"{MARK}.*\""),
     };
-    let found = page_through(client, &filter).await?;
-    Ok(found
-        .into_iter()
-        .filter(|item| match (item.launch_id(), launch_id) {
+    let mut listed = page_through(client, &filter).await?;
+    listed
+        .found
+        .retain(|item| match (item.launch_id(), launch_id) {
             (Some(known), Some(wanted)) => known == wanted,
             (known, None) => known.is_some(),
             (None, Some(_)) => false,
-        })
-        .collect())
+        });
+    Ok(listed)
 }
 
-/// Those of ours in a region or a zone.
+/// Those of ours in a region or a zone. What can't be seen there is an error: it may cost money.
 pub(super) async fn list(
     client: &Client,
     place: &str,
     launch_id: Option<&str>,
 ) -> Result<Vec<Instance>> {
-    let found = ours(client, launch_id)
+    let doing = || format!("listing instances in {place}");
+    let listed = ours(client, launch_id)
         .await
-        .map_err(|failure| failure.during(format!("listing instances in {place}")))?;
-    let instances = found.into_iter().map(Item::instance);
+        .map_err(|failure| failure.during(doing()))?;
+    let unseen: Vec<&str> = listed
+        .unseen
+        .iter()
+        .map(String::as_str)
+        .filter(|zone| is_in(zone, place))
+        .collect();
+    if !unseen.is_empty() {
+        let why = format!("Compute Engine can't see into {} now", unseen.join(", "));
+        return Err(Error::other(doing()).caused_by(why));
+    }
+    let instances = listed.found.into_iter().map(Item::instance);
     Ok(instances
         .filter(|instance| is_in(&instance.reference.region, place))
         .collect())
@@ -279,8 +298,9 @@ pub(super) async fn left_over(
     client: &Client,
     before: Timestamp,
 ) -> Result<Vec<InstanceRef>, Failure> {
-    let found = ours(client, None).await?;
-    Ok(found
+    let listed = ours(client, None).await?;
+    Ok(listed
+        .found
         .into_iter()
         .filter(|item| item.stopped_since().is_some_and(|since| since < before))
         .map(|item| item.instance().reference)
@@ -366,6 +386,14 @@ pub(super) async fn destroy(client: &Client, instance: &InstanceRef, nonce: &str
         if failure.meaning() == Some(Meaning::NotReady) && tries.wait().await {
             number += 1;
             continue;
+        }
+        // For that long, only its deletion keeps it busy.
+        if failure.meaning() == Some(Meaning::NotReady)
+            && let Ok(Some(found)) = inspect(client, instance).await
+            && found.state == InstanceState::Ending
+        {
+            tracing::info!("{id} in {region} is being deleted already");
+            return Ok(());
         }
         let error = failure.during(format!("deleting the instance {id} in {region}"));
         return Err(error.hint(format!(

@@ -58,7 +58,7 @@ fn every_status_has_its_state() {
         ("REPAIRING", InstanceState::Running),
         ("DEPROVISIONING", InstanceState::Ending),
         ("PENDING_STOP", InstanceState::Stopped),
-        ("STOPPING", InstanceState::Stopped),
+        ("STOPPING", InstanceState::Ending),
         ("STOPPED", InstanceState::Stopped),
         ("SUSPENDING", InstanceState::Stopped),
         ("SUSPENDED", InstanceState::Stopped),

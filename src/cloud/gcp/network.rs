@@ -44,8 +44,25 @@ pub(super) struct Existing {
 
 impl Existing {
     fn reaches(&self, region: &str) -> bool {
+        self.subnetwork(region).is_some()
+    }
+
+    fn subnetwork(&self, region: &str) -> Option<&String> {
         let part = format!("/regions/{region}/");
-        self.subnetworks.iter().any(|subnet| subnet.contains(&part))
+        let mut subnets = self.subnetworks.iter();
+        subnets.find(|subnet| subnet.contains(&part))
+    }
+}
+
+impl Network {
+    /// The subnet that an instance in this region must name: none where Google makes them.
+    pub(super) fn subnetwork(&self, region: &str) -> Option<String> {
+        match self {
+            Network::Present(existing) if !existing.auto_create_subnetworks => {
+                existing.subnetwork(region).cloned()
+            }
+            Network::Present(_) | Network::Absent => None,
+        }
     }
 }
 
@@ -77,24 +94,25 @@ struct Routing {
 }
 
 /// Makes sure that the network is there and reaches these regions. Several launches may do this at
-/// once: whoever comes second waits for what the first one makes.
+/// once: whoever comes second waits for what the first one makes. `true`: this call has made it, and
+/// it reaches everywhere.
 pub(super) async fn ensure(
     client: &Client,
     known: &Network,
     regions: &BTreeSet<&str>,
     launch_id: &str,
-) -> Result<()> {
+) -> Result<bool> {
     match known {
         Network::Absent => {
             if make(client, launch_id).await? {
-                return Ok(());
+                return Ok(true);
             }
         }
         Network::Present(existing) => {
             let missing =
                 |existing: &Existing| regions.iter().any(|region| !existing.reaches(region));
             if !missing(existing) {
-                return Ok(());
+                return Ok(false);
             }
             // Somebody's own: it says itself where it reaches to.
             if !existing.auto_create_subnetworks {
@@ -102,7 +120,7 @@ pub(super) async fn ensure(
             }
         }
     }
-    until_it_reaches(client, regions).await
+    until_it_reaches(client, regions).await.map(|()| false)
 }
 
 fn no_subnet(regions: &BTreeSet<&str>, existing: &Existing) -> Error {

@@ -129,7 +129,12 @@ pub(super) async fn wait_briefly(
             idempotent: true,
         };
         match client.call(&operation.waiting().within(policy)).await {
-            Ok(answer) => operation = answer,
+            Ok(answer) => {
+                operation = answer;
+                if operation.is_done() {
+                    continue;
+                }
+            }
             // No answer yet, or a fault that passes: the deadline bounds how often it is asked.
             Err(failure) if failure.is_passing() => {}
             // Not the operation's end, but the question's: what comes of it isn't known.

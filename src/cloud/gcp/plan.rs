@@ -110,6 +110,16 @@ impl GcpPlan {
             warnings.push(format!("left out: {}", problem.chain()));
         }
         let identity = identity(&asked, facts.account, &mut warnings);
+        if !facts.left_over.is_empty() {
+            warnings.push(format!(
+                "deleting {} of earlier launches, stopped because they couldn't delete \
+                 themselves: their account wants compute.instances.delete",
+                match facts.left_over.as_slice() {
+                    [one] => one.id.clone(),
+                    several => format!("{} instances", several.len()),
+                }
+            ));
+        }
         let (candidates, ways) = candidates(&asked, choices);
         Ok(Self {
             client,

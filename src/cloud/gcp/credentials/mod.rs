@@ -183,6 +183,9 @@ impl Chain {
                 Server::new(self.host.clone(), self.http.clone())?
             }
         };
+        if !server.is_there().await {
+            return Err(no_project());
+        }
         match server.get("project/project-id").await {
             Ok(Some(project)) if !project.trim().is_empty() => {
                 return Ok(project.trim().to_owned());
@@ -190,8 +193,7 @@ impl Chain {
             Ok(_) => {}
             Err(error) => tracing::debug!("no project from metadata: {}", error.chain()),
         }
-        Err(Error::usage("the Google Cloud project isn't known")
-            .hint("set GOOGLE_CLOUD_PROJECT to the project's id"))
+        Err(no_project())
     }
 
     /// The service account that the launcher is, where it is one and knows which.
@@ -269,6 +271,11 @@ pub(super) async fn machine_token(
 
 fn denied(message: impl Into<String>) -> Error {
     Error::new(Kind::Denied, message)
+}
+
+fn no_project() -> Error {
+    Error::usage("the Google Cloud project isn't known")
+        .hint("set GOOGLE_CLOUD_PROJECT to the project's id")
 }
 
 /// A variable's value without the line breaks that come with what is pasted into a CI's settings.
