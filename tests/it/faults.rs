@@ -143,7 +143,9 @@ async fn one(args: Args, call: &str, trouble: &Trouble) {
             return world.finish().await;
         }
     }
-    let done = world.run(args).await;
+    let running = world.spawn(args);
+    let done = tokio::time::timeout(SOON * 2, world.done(running)).await;
+    let done = done.unwrap_or_else(|_| panic!("{context}: hangs\n{}", world.report()));
     if let Trouble::Once(FaultKind::Status(_) | FaultKind::Throttled | FaultKind::CutAfter) =
         trouble
     {

@@ -181,8 +181,11 @@ async fn an_operation_is_waited_for_through_cut_connections_and_busy_servers() {
     let done = operation::wait(&client, pending(), LONG).await.unwrap();
     assert!(done.is_done());
     let asked = server.all(WAIT);
-    assert_eq!(asked.len(), 4);
+    assert_eq!(asked.len(), 2);
     assert_eq!(asked[0].header("content-length"), Some("0"));
+    // What cut the first one may cut them all: how it stands is asked in between.
+    let read = server.all(WAIT.replace("POST", "GET").trim_end_matches("/wait"));
+    assert_eq!(read.len(), 2);
 }
 
 #[tokio::test]

@@ -14,10 +14,13 @@ use crate::http::Policy;
 /// The longest that one call waits. The service would hold it for two minutes, but whoever waits
 /// that long for a connection that has died in the meantime hears nothing of it.
 /// <https://cloud.google.com/compute/docs/reference/rest/v1/zoneOperations/wait>
-const ONE_CALL: Duration = Duration::from_secs(30);
+const ONE_CALL: Duration = Duration::from_secs(20);
 
 /// Between calls that came back early: under load, the service doesn't hold them at all.
 const PAUSE: Duration = Duration::from_secs(1);
+
+/// How long an operation may not be heard of before nobody waits for it any more.
+const SILENCE: Duration = Duration::from_secs(30);
 
 /// Between looks whether an operation has begun.
 const BRIEFLY: Duration = Duration::from_millis(100);
@@ -113,6 +116,7 @@ pub(super) async fn wait_briefly(
     within: Duration,
 ) -> Result<Operation, Failure> {
     let deadline = Instant::now() + within;
+    let mut heard = Instant::now();
     loop {
         if let Some(refusal) = operation.refusal() {
             return Err(Failure::Refused(refusal));
@@ -128,15 +132,21 @@ pub(super) async fn wait_briefly(
             per_try: Some(left.min(ONE_CALL)),
             idempotent: true,
         };
-        match client.call(&operation.waiting().within(policy)).await {
+        let mut answer = client.call(&operation.waiting().within(policy)).await;
+        // The service may hold a call for longer than we do, and what is between us and it may not
+        // hold one at all: a plain question tells how it stands.
+        if answer.as_ref().is_err_and(Failure::is_passing) {
+            answer = client.call(&operation.reading()).await;
+        }
+        match answer {
             Ok(answer) => {
                 operation = answer;
+                heard = Instant::now();
                 if operation.is_done() {
                     continue;
                 }
             }
-            // No answer yet, or a fault that passes: the deadline bounds how often it is asked.
-            Err(failure) if failure.is_passing() => {}
+            Err(failure) if failure.is_passing() && heard.elapsed() < SILENCE => {}
             // Not the operation's end, but the question's: what comes of it isn't known.
             Err(failure) => {
                 let doing = format!("waiting for {}", operation.name);
