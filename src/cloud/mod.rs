@@ -2,6 +2,7 @@
 
 pub mod aws;
 pub mod gcp;
+mod told;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -13,6 +13,7 @@ use super::network;
 use super::plan::{AwsPlan, Way};
 use super::refusal::{Meaning, Refusal};
 use super::sizes;
+use crate::cloud::told::{self, Refused};
 use crate::cloud::{
     Candidate, ClosedMetadata, GiveBack, Instance, MachineSide, NoticeSource, Order, Plan,
     TAG_LAUNCH, TAG_OWNER, TAG_SERVES,
@@ -263,46 +264,24 @@ fn place(candidate: &Candidate) -> String {
 
 /// The error that tells everything that was tried, and what can be done about it.
 fn all_refused(tried: Vec<Tried<'_>>) -> Error {
-    let mut hints: Vec<String> = Vec::new();
-    for Tried { candidate, refusal } in &tried {
-        if refusal.meaning() == Meaning::Quota {
-            hints.push(format!(
+    let told = tried.into_iter().map(|Tried { candidate, refusal }| {
+        let place = place(candidate);
+        let quota = (refusal.meaning() == Meaning::Quota).then(|| {
+            format!(
                 "raise the quota \"{}\" of {} in Service Quotas, or choose another type or region",
                 sizes::quota(&candidate.instance_type, candidate.spot),
                 candidate.region
-            ));
-        }
-        hints.extend(sizes::successor(&candidate.instance_type).map(str::to_owned));
-        hints.extend(refusal.clone().during("").hints().iter().cloned());
-    }
-    let mut listed = tried.into_iter();
-    let error = match (listed.next(), listed.len()) {
-        (Some(Tried { candidate, refusal }), 0) => {
-            refusal.during(format!("launching {}", place(candidate)))
-        }
-        (Some(first), rest) => {
-            let each: Vec<String> = std::iter::once(first)
-                .chain(listed)
-                .map(|Tried { candidate, refusal }| format!("{}: {refusal}", place(candidate)))
-                .collect();
-            Error::new(
-                Kind::Capacity,
-                format!("launching an instance, {} ways", rest + 1),
             )
-            .refused()
-            .caused_by(each.join("; "))
+        });
+        let successor = sizes::successor(&candidate.instance_type).map(str::to_owned);
+        Refused {
+            said: refusal.to_string(),
+            error: refusal.during(format!("launching {place}")),
+            hints: quota.into_iter().chain(successor).collect(),
+            place,
         }
-        (None, _) => Error::new(
-            Kind::Capacity,
-            "launching an instance: there is no way to try",
-        ),
-    };
-    hints
-        .into_iter()
-        .fold(error, |error, hint| match error.hints().contains(&hint) {
-            true => error,
-            false => error.hint(hint),
-        })
+    });
+    told::all_refused(told.collect())
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use super::asked::TAG_NAME;
 use super::client::{Client, Failure, Query};
 use super::refusal::Meaning;
 use super::xml::{Nothing, Set, filled};
+use crate::cloud::told;
 use crate::cloud::{Instance, InstanceRef, InstanceState, TAG_LAUNCH, TAG_OWNER, TAG_SERVES};
 use crate::error::{Error, Result};
 
@@ -256,30 +257,7 @@ pub(super) async fn console(client: &Client, instance: &InstanceRef) -> Result<O
 fn decoded(output: &str) -> Option<String> {
     let packed: String = output.split_ascii_whitespace().collect();
     let bytes = BASE64_STANDARD.decode(packed).ok()?;
-    let text = String::from_utf8_lossy(&bytes).replace('\r', "");
-    let lines: Vec<String> = text.lines().map(without_escapes).collect();
-    let text = lines.join("\n");
-    (!text.trim().is_empty()).then_some(text)
-}
-
-fn without_escapes(line: &str) -> String {
-    let mut plain = String::with_capacity(line.len());
-    let mut chars = line.chars();
-    while let Some(c) = chars.next() {
-        if c != '\u{1b}' {
-            if !c.is_control() || c == '\t' {
-                plain.push(c);
-            }
-        } else if chars.next() == Some('[') {
-            // A control sequence ends with its first byte from @ to ~.
-            for c in chars.by_ref() {
-                if ('@'..='~').contains(&c) {
-                    break;
-                }
-            }
-        }
-    }
-    plain
+    told::console(&String::from_utf8_lossy(&bytes))
 }
 
 /// Idempotent by itself: an instance can be terminated any number of times.

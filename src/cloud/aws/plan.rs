@@ -12,6 +12,7 @@ use super::look::Facts;
 use super::network::{GroupPlan, Subnet, choose_group};
 use super::sizes::{self, Place};
 use super::types::TypeInfo;
+use crate::cloud::told;
 use crate::cloud::{Candidate, Instance};
 use crate::error::{Error, Kind, Result};
 
@@ -100,7 +101,7 @@ impl AwsPlan {
             }
         }
         if choices.is_empty() {
-            return Err(nothing_fits(problems));
+            return Err(told::nothing_fits(problems));
         }
         for problem in problems {
             warnings.push(format!("left out: {}", problem.chain()));
@@ -116,22 +117,6 @@ impl AwsPlan {
             made: Mutex::new(None),
         })
     }
-}
-
-fn nothing_fits(problems: Vec<Error>) -> Error {
-    let mut problems = problems.into_iter();
-    let first = problems.next();
-    let first = first.unwrap_or_else(|| Error::other("there is nowhere to launch"));
-    // The others as hints: one cause is enough for a message, but none may be lost.
-    problems.fold(first, |error, other| {
-        let text = format!("also {}", other.chain());
-        other.hints().iter().fold(error.hint(text), |error, hint| {
-            match error.hints().contains(hint) {
-                true => error,
-                false => error.hint(hint.clone()),
-            }
-        })
-    })
 }
 
 fn warn_of_refusals(facts: &Facts, warnings: &mut Vec<String>) {

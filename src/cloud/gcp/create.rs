@@ -14,6 +14,7 @@ use super::operation::{self, Operation};
 use super::plan::{GcpPlan, Identity, Way};
 use super::refusal::{ACT_AS, Meaning, Refusal, Scope};
 use super::{instances, labels, names};
+use crate::cloud::told::{self, Refused};
 use crate::cloud::{
     Candidate, ClosedMetadata, GiveBack, Instance, InstanceRef, InstanceState, MachineSide,
     NoticeSource, Order, Plan, StopFlag,
@@ -440,39 +441,17 @@ fn place(candidate: &Candidate, way: &Way) -> String {
 
 /// The error that tells everything that was tried, and what can be done about it.
 fn all_refused(tried: Vec<Tried<'_>>) -> Error {
-    let mut hints: Vec<String> = Vec::new();
-    for Tried { way, refusal, .. } in &tried {
-        hints.extend(way.machine.successor().map(str::to_owned));
-        hints.extend(refusal.clone().during("").hints().iter().cloned());
-    }
-    let mut listed = tried.into_iter();
-    let error = match (listed.next(), listed.len()) {
-        (Some(only), 0) => only
-            .refusal
-            .during(format!("launching {}", place(only.candidate, only.way))),
-        (Some(first), rest) => {
-            let each: Vec<String> = std::iter::once(first)
-                .chain(listed)
-                .map(|tried| format!("{}: {}", place(tried.candidate, tried.way), tried.refusal))
-                .collect();
-            Error::new(
-                Kind::Capacity,
-                format!("launching an instance, {} ways", rest + 1),
-            )
-            .refused()
-            .caused_by(each.join("; "))
+    let told = tried.into_iter().map(|tried| {
+        let place = place(tried.candidate, tried.way);
+        let successor = tried.way.machine.successor().map(str::to_owned);
+        Refused {
+            said: tried.refusal.to_string(),
+            error: tried.refusal.during(format!("launching {place}")),
+            hints: successor.into_iter().collect(),
+            place,
         }
-        (None, _) => Error::new(
-            Kind::Capacity,
-            "launching an instance: there is no way to try",
-        ),
-    };
-    hints
-        .into_iter()
-        .fold(error, |error, hint| match error.hints().contains(&hint) {
-            true => error,
-            false => error.hint(hint),
-        })
+    });
+    told::all_refused(told.collect())
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use super::names::{self, MARK};
 use super::operation::{self, Operation, last};
 use super::places::{Place, region_of};
 use super::refusal::Meaning;
+use crate::cloud::told;
 use crate::cloud::{Instance, InstanceRef, InstanceState};
 use crate::error::{Error, Result};
 
@@ -326,7 +327,7 @@ pub(super) async fn console(client: &Client, instance: &InstanceRef) -> Result<O
         )
         .query("start", CONSOLE_BYTES);
         let answer: Answer = client.call(&call).await?;
-        Ok(plain(&answer.contents))
+        Ok(told::console(&answer.contents))
     };
     match read.await {
         Ok(text) => Ok(text),
@@ -338,36 +339,6 @@ pub(super) async fn console(client: &Client, instance: &InstanceRef) -> Result<O
             Err(failure.during(format!("reading the console of {id} in {region}")))
         }
     }
-}
-
-fn plain(console: &str) -> Option<String> {
-    let lines: Vec<String> = console
-        .replace('\r', "")
-        .lines()
-        .map(without_escapes)
-        .collect();
-    let text = lines.join("\n");
-    (!text.trim().is_empty()).then_some(text)
-}
-
-fn without_escapes(line: &str) -> String {
-    let mut plain = String::with_capacity(line.len());
-    let mut chars = line.chars();
-    while let Some(c) = chars.next() {
-        if c != '\u{1b}' {
-            if !c.is_control() || c == '\t' {
-                plain.push(c);
-            }
-        } else if chars.next() == Some('[') {
-            // A control sequence ends with its first byte from @ to ~.
-            for c in chars.by_ref() {
-                if ('@'..='~').contains(&c) {
-                    break;
-                }
-            }
-        }
-    }
-    plain
 }
 
 /// Idempotent: gone is success. `nonce` makes this deletion's request its own, for a request that

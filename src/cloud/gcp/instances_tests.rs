@@ -96,12 +96,3 @@ fn regions_have_their_zones() {
     assert!(!is_in("us-west1-b", "us-west1-a"));
     assert!(!is_in("us-west1-b", "us-west"));
 }
-
-#[test]
-fn a_console_loses_what_terminals_eat() {
-    assert_eq!(
-        plain("\u{1b}[2Jone\r\n\u{1b}[0;32mtwo\u{1b}[0m\u{7}\n").as_deref(),
-        Some("one\ntwo")
-    );
-    assert_eq!(plain("\r\n"), None);
-}

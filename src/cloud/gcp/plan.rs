@@ -12,6 +12,7 @@ use super::network::{self, NETWORK, Network};
 use super::places::Place;
 use super::scopes::{self, Account};
 use super::sizes::{Driver, Machine};
+use crate::cloud::told;
 use crate::cloud::{Arch, Candidate, Instance, InstanceRef};
 use crate::error::{Error, Kind, Result};
 
@@ -104,7 +105,7 @@ impl GcpPlan {
             }
         }
         if choices.is_empty() {
-            return Err(nothing_fits(problems));
+            return Err(told::nothing_fits(problems));
         }
         for problem in problems {
             warnings.push(format!("left out: {}", problem.chain()));
@@ -134,22 +135,6 @@ impl GcpPlan {
             made: Mutex::new(None),
         })
     }
-}
-
-fn nothing_fits(problems: Vec<Error>) -> Error {
-    let mut problems = problems.into_iter();
-    let first = problems.next();
-    let first = first.unwrap_or_else(|| Error::other("there is nowhere to launch"));
-    // The others as hints: one cause is enough for a message, but none may be lost.
-    problems.fold(first, |error, other| {
-        let text = format!("also {}", other.chain());
-        other.hints().iter().fold(error.hint(text), |error, hint| {
-            match error.hints().contains(hint) {
-                true => error,
-                false => error.hint(hint.clone()),
-            }
-        })
-    })
 }
 
 fn no_zones(place: &Place, facts: &Facts) -> Error {
