@@ -18,7 +18,7 @@ use crate::cloud::{
     Candidate, ClosedMetadata, GiveBack, Instance, MachineSide, NoticeSource, Order, Plan,
     TAG_LAUNCH, TAG_OWNER, TAG_SERVES,
 };
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 
 /// The most user data that EC2 takes, before Base64.
 /// <https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/instancedata-add-user-data.html>
@@ -290,6 +290,7 @@ mod tests {
     use crate::cloud::aws::asked::tests::spec;
     use crate::cloud::aws::client::Service;
     use crate::cloud::{Arch, StopFlag};
+    use crate::error::Kind;
     use crate::spec::Spot;
 
     fn candidate(instance_type: &str, zone: &str, spot: bool) -> Candidate {

@@ -19,7 +19,7 @@ use crate::cloud::{
     Candidate, ClosedMetadata, GiveBack, Instance, InstanceRef, InstanceState, MachineSide,
     NoticeSource, Order, Plan, StopFlag,
 };
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 
 /// The most user data: what one value of an instance's metadata holds.
 /// <https://docs.cloud.google.com/compute/docs/metadata/setting-custom-metadata#limitations>

@@ -9,6 +9,7 @@ use crate::cloud::gcp::Gcp;
 use crate::cloud::gcp::asked::tests::spec;
 use crate::cloud::gcp::scripted::{Answer, Seen, Server};
 use crate::cloud::{ClosedMetadata, Cloud};
+use crate::error::Kind;
 use crate::http::maybe_done;
 use crate::spec::{Cidr, InstanceSpec, Spot, Ssh};
 
