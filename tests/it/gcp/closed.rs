@@ -53,6 +53,40 @@ async fn only_the_specification_s_permissions_are_needed() {
 }
 
 #[tokio::test]
+async fn the_readme_s_role_is_enough() {
+    let readme = include_str!("../../../README.md");
+    let (_, role) = readme.split_once("includedPermissions:").unwrap();
+    let (role, _) = role.split_once("```").unwrap();
+    let mut permissions: Vec<&str> = role
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("- "))
+        .filter_map(|line| line.split_whitespace().next())
+        .collect();
+    let listed = listed();
+    for permission in &permissions {
+        let tolerated = ["setLabels", "getSerialPortOutput"];
+        let known = tolerated.iter().any(|name| permission.ends_with(name));
+        assert!(known || listed.contains(permission), "{permission}");
+    }
+    // Granted on the account itself, by the line below the role.
+    permissions.push("iam.serviceAccounts.actAs");
+    let world = World::new().await;
+    let gce = world.sandbox.gce();
+    gce.allow_only(&permissions);
+    let done = world
+        .launch_gcp(&[
+            "--idle-timeout=1",
+            "--cloud-ssh-cidr=10.0.0.0/8",
+            "--cloud-metadata=team=ml",
+        ])
+        .await;
+    assert_eq!(done.code, 0, "{}", world.report());
+    assert!(!done.stderr.contains("warning"), "{}", done.stderr);
+    assert_eq!(gce.instances()[0].labels["team"], "ml");
+    world.finish().await;
+}
+
+#[tokio::test]
 async fn no_port_is_open_unless_ssh_is_asked_for() {
     let world = World::new().await;
     let gce = world.sandbox.gce();
