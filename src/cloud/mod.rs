@@ -79,7 +79,7 @@ pub struct Candidate {
     pub spot: bool,
     /// The subnet or network.
     pub network: Option<String>,
-    /// The security group; `None`: to be made.
+    /// The security group, or the tag of its firewall rule; on AWS, `None`: to be made.
     pub security_group: Option<String>,
 }
 

@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::forge::Runner;
 use crate::host::Host;
 use crate::pipeline::Pipeline;
-use crate::spec::{Gpu, InstanceSpec, LaunchSpec};
+use crate::spec::{Gpu, InstanceSpec, LaunchSpec, Provider};
 
 /// The line that people and programs find in their logs, with the keys of the tool that they come
 /// from. No secret is in it.
@@ -351,11 +351,16 @@ fn text(report: &DryRun<'_>) -> String {
     }
     for (index, candidate) in report.candidates.iter().enumerate() {
         let place = candidate.zone.as_ref().unwrap_or(&candidate.region);
-        let group = candidate.security_group.as_deref().unwrap_or("a new one");
+        let or_new = |name: &Option<String>| name.clone().unwrap_or_else(|| "a new one".to_owned());
+        // Groups are AWS's alone.
+        let network = match report.cloud == Some(Provider::Aws.name()) {
+            true => format!("security group {}", or_new(&candidate.security_group)),
+            false => format!("network {}", or_new(&candidate.network)),
+        };
         rows.push((
             if index == 0 { "first try" } else { "then" },
             format!(
-                "{}{} ({}) in {place}, {} GB, image {}, security group {group}",
+                "{}{} ({}) in {place}, {} GB, image {}, {network}",
                 candidate.instance_type,
                 if candidate.spot { " spot" } else { "" },
                 candidate.arch.uname(),

@@ -9,6 +9,27 @@ fn candidates(done: &Done) -> Vec<serde_json::Value> {
     report["candidates"].as_array().unwrap().clone()
 }
 
+#[tokio::test]
+async fn a_dry_run_tells_people_each_way_in_the_cloud_s_words() {
+    let world = World::new().await;
+    let done = world
+        .launch_gcp(&[
+            "--dry-run",
+            "--cloud-type=m+t4",
+            "--cloud-region=us-central1-a",
+        ])
+        .await;
+    assert_eq!(done.code, 0, "{}", done.stderr);
+    let told = "n1-standard-4+nvidia-tesla-t4*1 (x86_64) in us-central1-a, 35 GB";
+    assert!(done.stdout.contains(told), "{}", done.stdout);
+    assert!(
+        done.stdout.contains("network runner-launch") && !done.stdout.contains("security group"),
+        "{}",
+        done.stdout
+    );
+    world.finish().await;
+}
+
 const DRY: [&str; 2] = ["--dry-run", "--output=json"];
 
 #[tokio::test]
