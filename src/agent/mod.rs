@@ -22,6 +22,8 @@ use tokio::time::{Instant, sleep, timeout};
 pub use config::{AgentConfig, Place};
 pub(crate) use program::hex;
 pub(crate) use status::READY;
+#[cfg(test)]
+pub(crate) use tests::CHILDREN;
 
 use crate::cloud::{self, GiveBack};
 use crate::error::{Error, Kind, Result};

@@ -110,8 +110,9 @@ impl Forge for Notes {
     }
 }
 
-/// An agent ends whatever its process has started: one at a time.
-static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+/// An agent ends whatever its process has started: one at a time, and never beside a test that has
+/// started a program of its own, which holds this to read.
+pub(crate) static CHILDREN: tokio::sync::RwLock<()> = tokio::sync::RwLock::const_new(());
 
 /// Runs a program that does this, to the runner's end; the answer is how it ended, what the forge
 /// was asked for, and how long it took on the paused clock from the moment when it was ready.
@@ -121,7 +122,7 @@ async fn life(
     single: bool,
     busy: usize,
 ) -> (Result<()>, Vec<String>, Duration) {
-    let _alone = ALONE.lock().await;
+    let _alone = CHILDREN.write().await;
     let folder = tempfile::tempdir().unwrap();
     let program = folder.path().join("runner");
     std::fs::create_dir(&program).unwrap();

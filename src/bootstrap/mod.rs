@@ -154,6 +154,7 @@ mod tests {
     fn variables(script: &str) -> String {
         let (assignments, _) = script.split_once("# Everything above").unwrap();
         let show = r#"printf '%s\n' "$name" "$agent_url_x86_64" "$startup_script" "$ssh_key""#;
+        let _held = crate::agent::CHILDREN.blocking_read();
         let output = Command::new("sh")
             .args(["-c", &format!("{assignments}\n{show}")])
             .output()

@@ -126,6 +126,7 @@ async fn farewell(server: &Scripted, program: &str) -> (Output, String) {
         "compute_api='{}/compute/v1/'\n(\n:\n{FAREWELL}\n)\n",
         server.url
     );
+    let _held = crate::agent::CHILDREN.read().await;
     let output = tokio::process::Command::new("/bin/sh")
         .args(["-c", &script])
         .env_clear()
