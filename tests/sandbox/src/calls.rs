@@ -21,7 +21,8 @@ pub enum Caller {
 #[derive(Debug, Clone)]
 pub struct Call {
     /// `ec2`, `sts`, `imds`, `container`; `compute`, `oauth2`, `google-sts`, `iamcredentials`,
-    /// `gce-metadata`, `oidc`; `github`, `gitlab`, `download` or `runner`.
+    /// `gce-metadata`; `arm`, `blob`, `entra`, `azure-imds`, `app-service`; `oidc`, `github`, `gitlab`,
+    /// `download` or `runner`.
     pub service: String,
     /// The service and what was asked: `ec2:RunInstances`, `github:GET /repos/{owner}/{repo}`.
     pub name: String,
@@ -45,7 +46,8 @@ pub enum Event {
     /// A call ended.
     Call(Call),
     /// An instance came into a state (`pending`, `running`, `shutting-down`, `terminated`, …; of
-    /// Compute Engine's `PROVISIONING`, `RUNNING`, `STOPPING`, `TERMINATED`, …, and `DELETED`).
+    /// Compute Engine's `PROVISIONING`, `RUNNING`, `STOPPING`, `TERMINATED`, …, and `DELETED`; of
+    /// Azure's `creating`, `running`, `stopped`, `deleting`, `deleted`, …).
     Instance {
         /// The instance's id.
         id: String,

@@ -57,3 +57,16 @@ pub(crate) fn random_bytes(length: usize) -> Vec<u8> {
     }
     bytes
 }
+
+/// A random UUID.
+pub(crate) fn uuid() -> String {
+    let digits = random_hex(30);
+    let (a, b, c, d, e) = (
+        &digits[..8],
+        &digits[8..12],
+        &digits[12..15],
+        &digits[15..18],
+        &digits[18..],
+    );
+    format!("{a}-{b}-4{c}-a{d}-{e}")
+}

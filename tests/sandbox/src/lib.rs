@@ -4,10 +4,12 @@
 //! inject faults on request. An instance is a local process tree in a temporary folder which
 //! executes the real user data.
 
+mod azure;
 mod calls;
 mod clock;
 mod downloads;
 mod ec2;
+mod entra;
 mod fault;
 mod gce;
 mod github;
@@ -15,6 +17,8 @@ mod gitlab;
 mod google;
 mod imds;
 mod instance;
+mod jwt;
+mod oidc;
 mod runner_program;
 mod server;
 mod sigv4;
@@ -29,9 +33,11 @@ use std::time::Duration;
 use tempfile::TempDir;
 use tokio::sync::mpsc::UnboundedSender;
 
+pub use crate::azure::*;
 pub use crate::calls::{Call, Caller, Event};
 pub use crate::downloads::*;
 pub use crate::ec2::*;
+pub use crate::entra::FederatedToken;
 pub use crate::fault::{FaultKind, Hold};
 pub use crate::gce::*;
 pub use crate::github::*;
@@ -39,8 +45,10 @@ pub use crate::gitlab::*;
 pub use crate::instance::Process;
 
 use crate::calls::{Wire, lock};
+use crate::entra::Entra;
 use crate::google::Google;
 use crate::imds::{ContainerCredentials, HostMetadata};
+use crate::oidc::Issuer;
 
 /// How a sandbox behaves.
 #[derive(Debug, Clone)]
@@ -49,12 +57,15 @@ pub struct Config {
     pub agent_binary: PathBuf,
     /// What every call over the (imagined) network takes.
     pub latency: Duration,
-    /// From RunInstances to `running`, and from instances.insert to `RUNNING`.
+    /// From RunInstances to `running`, from instances.insert to `RUNNING`, from a virtual machine's
+    /// PUT to its end.
     pub boot_delay: Duration,
     /// How long a new network of Google Cloud takes until instances can be made in it.
     pub network_delay: Duration,
     /// How long a new instance or group is not found yet.
     pub visibility_delay: Duration,
+    /// How long a new role assignment of Azure's doesn't count yet.
+    pub role_delay: Duration,
     /// From the call that ends an instance to its end, besides what its processes need.
     pub shutdown_delay: Duration,
     /// The time between a spot interruption notice (a preemption notice) and the interruption.
@@ -80,6 +91,7 @@ impl Config {
             boot_delay: Duration::from_millis(50),
             network_delay: Duration::from_millis(50),
             visibility_delay: Duration::from_millis(150),
+            role_delay: Duration::from_millis(300),
             shutdown_delay: Duration::from_millis(50),
             spot_notice: Duration::from_secs(2),
             docker_installed: true,
@@ -96,6 +108,7 @@ pub struct Sandbox {
     ec2: Ec2,
     google: Google,
     gce: Gce,
+    azure: Azure,
     github: GitHub,
     gitlab: GitLab,
     downloads: Downloads,
@@ -151,8 +164,12 @@ impl Sandbox {
         let github = GitHub::start(wire.clone(), &config, &downloads).await?;
         let gitlab = GitLab::start(wire.clone()).await?;
         let ec2 = Ec2::start(wire.clone(), &config, &root.path).await?;
-        let google = Google::start(wire.clone(), &root.path.join("home")).await?;
+        let home = root.path.join("home");
+        let issuer = Issuer::start(wire.clone()).await?;
+        let google = Google::start(wire.clone(), &home, issuer.clone()).await?;
         let gce = Gce::start(wire.clone(), &config, &root.path, google.identity()).await?;
+        let entra = Entra::start(wire.clone(), &config, &home, issuer).await?;
+        let azure = Azure::start(wire.clone(), &config, &root.path, entra).await?;
         let metadata = HostMetadata::start(wire.clone(), ec2.accounts()).await?;
         let container = ContainerCredentials::start(wire.clone(), ec2.accounts()).await?;
         Ok(Sandbox {
@@ -160,6 +177,7 @@ impl Sandbox {
             ec2,
             google,
             gce,
+            azure,
             github,
             gitlab,
             downloads,
@@ -193,6 +211,7 @@ impl Sandbox {
             self.google.identity().service_account_key(),
         ));
         env.push(("GCE_METADATA_HOST".into(), self.google.metadata().host()));
+        env.extend(self.azure.env());
         env.extend(forge);
         env.extend(self.downloads.env());
         env.push(("HOME".into(), self.home().display().to_string()));
@@ -251,6 +270,11 @@ impl Sandbox {
         self.gce.clone()
     }
 
+    /// Azure's state, and the tenant's.
+    pub fn azure(&self) -> Azure {
+        self.azure.clone()
+    }
+
     /// GitHub's state.
     pub fn github(&self) -> GitHub {
         self.github.clone()
@@ -290,13 +314,19 @@ impl Sandbox {
     }
 
     /// Ends every instance's processes and everything else, and tells what had been left: instances
-    /// not terminated or deleted, volumes, groups other than shared ones, runner records, live processes.
+    /// not terminated or deleted, volumes, groups other than shared ones, runner records, live
+    /// processes.
     pub async fn shutdown(self) -> Vec<String> {
         let mut leaks = self.ec2.leaks();
         leaks.extend(self.gce.leaks());
+        leaks.extend(self.azure.leaks());
         leaks.extend(self.github.leaks());
         leaks.extend(self.gitlab.leaks());
-        tokio::join!(self.ec2.stop_all(), self.gce.stop_all());
+        tokio::join!(
+            self.ec2.stop_all(),
+            self.gce.stop_all(),
+            self.azure.stop_all()
+        );
         leaks
     }
 }

@@ -19,13 +19,17 @@ pub(crate) struct Life {
 impl Life {
     /// Whether it ended as it should: nothing of it is left that costs money.
     pub(crate) fn is_gone(&self) -> bool {
-        matches!(self.state.as_str(), "terminated" | "DELETED")
+        matches!(self.state.as_str(), "terminated" | "DELETED" | "deleted")
     }
 
     /// Whether it ended, or was left switched off.
     fn is_over(&self) -> bool {
         // Google Cloud's word for one that is off is Amazon's for one that is gone.
-        self.is_gone() || matches!(self.state.as_str(), "stopped" | "TERMINATED")
+        self.is_gone()
+            || matches!(
+                self.state.as_str(),
+                "stopped" | "TERMINATED" | "deallocated"
+            )
     }
 }
 

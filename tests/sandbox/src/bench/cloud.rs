@@ -7,6 +7,7 @@ use sandbox::{Process, Sandbox};
 pub(crate) enum Cloud {
     Aws,
     Gcp,
+    Azure,
 }
 
 /// The least number of serial round trips until an instance exists, and why it is that.
@@ -21,7 +22,7 @@ pub(crate) struct Floor {
 impl Cloud {
     /// By the name that `--cloud` has for it.
     pub(crate) fn parse(name: &str) -> Option<Self> {
-        [Cloud::Aws, Cloud::Gcp]
+        [Cloud::Aws, Cloud::Gcp, Cloud::Azure]
             .into_iter()
             .find(|cloud| cloud.name() == name)
     }
@@ -30,6 +31,7 @@ impl Cloud {
         match self {
             Cloud::Aws => "aws",
             Cloud::Gcp => "gcp",
+            Cloud::Azure => "azure",
         }
     }
 
@@ -38,6 +40,16 @@ impl Cloud {
         match self {
             Cloud::Aws => "ec2",
             Cloud::Gcp => "compute",
+            Cloud::Azure => "arm",
+        }
+    }
+
+    /// How many of the least round trips don't go to that service: the registration, and on Azure
+    /// the sign-in.
+    pub(crate) fn elsewhere(self) -> f64 {
+        match self {
+            Cloud::Aws | Cloud::Gcp => 1.0,
+            Cloud::Azure => 2.0,
         }
     }
 
@@ -46,20 +58,23 @@ impl Cloud {
         match self {
             Cloud::Aws => "ec2:RunInstances",
             Cloud::Gcp => "compute:instances.insert",
+            Cloud::Azure => "arm:PUT virtualMachines",
         }
     }
 
     /// The state of an instance that is up.
     pub(crate) fn running(self) -> &'static str {
         match self {
-            Cloud::Aws => "running",
+            Cloud::Aws | Cloud::Azure => "running",
             Cloud::Gcp => "RUNNING",
         }
     }
 
     /// The forge and the cloud are looked at; a runner is registered, when both looks say that it
     /// may be; an instance is made, which is given the registration. Where all is new, what all
-    /// instances share is made before: one call, and on Google Cloud another that waits for it.
+    /// instances share is made before: one call, and on Google Cloud another that waits for it. On
+    /// Azure nothing is shared: the group, and then the networks, which have to be ready, are made
+    /// before each machine; and all begins with a token.
     pub(crate) fn floor(self) -> Floor {
         match self {
             Cloud::Aws => Floor {
@@ -71,6 +86,11 @@ impl Cloud {
                 warm: 3.0,
                 cold: 5.0,
                 cold_note: "floor: as above, and the shared network is made, and waited for, before the instance",
+            },
+            Cloud::Azure => Floor {
+                warm: 7.0,
+                cold: 7.0,
+                cold_note: "floor: as above: a token; the group; its networks, which are waited for; the machine",
             },
         }
     }
@@ -90,6 +110,12 @@ impl Cloud {
                 .into_iter()
                 .map(|view| view.name)
                 .collect(),
+            Cloud::Azure => sandbox
+                .azure()
+                .live()
+                .into_iter()
+                .map(|view| view.name)
+                .collect(),
         }
     }
 
@@ -97,6 +123,7 @@ impl Cloud {
         match self {
             Cloud::Aws => sandbox.ec2().processes(instance),
             Cloud::Gcp => sandbox.gce().processes(instance),
+            Cloud::Azure => sandbox.azure().processes(instance),
         }
     }
 }

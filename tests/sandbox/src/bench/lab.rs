@@ -140,8 +140,9 @@ impl Lab {
         let mut launcher = command.spawn()?;
         let end = loop {
             let calls = self.sandbox.calls().split_off(before);
-            let made =
-                |call: &&Call| call.name == self.cloud.creation() && call.status == Some(200);
+            let made = |call: &&Call| {
+                call.name == self.cloud.creation() && matches!(call.status, Some(200 | 201))
+            };
             if let Some(end) = calls.iter().find(made).and_then(|call| call.finished) {
                 break end;
             }

@@ -1,4 +1,4 @@
-//! The addresses at which tokens are had: Google's three behind one server, GitHub's behind another.
+//! The addresses at which tokens are had, all three behind one server.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -14,6 +14,7 @@ use super::metadata::HostMetadata;
 use super::{credentials, federation, oauth2};
 use crate::calls::Wire;
 use crate::fault::Refusal;
+use crate::oidc::Issuer;
 use crate::server::{Answer, Code, Request, Response, Server, Service};
 
 /// Where each is: <https://oauth2.googleapis.com/token>, <https://sts.googleapis.com/v1/token>,
@@ -26,22 +27,21 @@ pub(super) const CREDENTIALS: &str = "/iamcredentials/v1/projects/-/serviceAccou
 #[derive(Debug)]
 pub(crate) struct Google {
     identity: Arc<Identity>,
-    _servers: [Server; 2],
+    _server: Server,
     metadata: Arc<HostMetadata>,
 }
 
 impl Google {
-    /// `folder` is where files with credentials may lie.
-    pub(crate) async fn start(wire: Arc<Wire>, folder: &Path) -> io::Result<Self> {
-        let identity = Arc::new(Identity::new(wire.clone(), folder));
-        let api = Server::start(Arc::new(Api(identity.clone())), wire.clone()).await?;
-        let oidc = Server::start(Arc::new(Oidc(identity.clone())), wire.clone()).await?;
-        // Nobody else sets them.
-        let _ = identity.endpoints.set([api.url(), oidc.url()]);
+    /// `folder` is where files with credentials may lie; `issuer` whom pipelines' tokens are from.
+    pub(crate) async fn start(wire: Arc<Wire>, folder: &Path, issuer: Issuer) -> io::Result<Self> {
+        let identity = Arc::new(Identity::new(wire.clone(), folder, issuer));
+        let server = Server::start(Arc::new(Api(identity.clone())), wire.clone()).await?;
+        // Nobody else sets it.
+        let _ = identity.endpoint.set(server.url());
         let metadata = Arc::new(HostMetadata::start(wire, identity.clone()).await?);
         Ok(Google {
             identity,
-            _servers: [api, oidc],
+            _server: server,
             metadata,
         })
     }
@@ -190,32 +190,4 @@ fn not_found() -> Response {
     ApiError::new(404, "notFound", "Method not found.")
         .canonical()
         .response(false)
-}
-
-/// GitHub's: a job asks for a token that says which workflow it belongs to.
-/// <https://docs.github.com/en/actions/reference/security/oidc>
-#[derive(Debug)]
-struct Oidc(Arc<Identity>);
-
-impl Service for Oidc {
-    fn classify(&self, _: &Request) -> String {
-        "oidc:token".into()
-    }
-
-    fn refuse(&self, refusal: Refusal, _: &Request) -> Response {
-        let status = match refusal {
-            Refusal::Denied => 403,
-            Refusal::Throttled => 429,
-            Refusal::Capacity => 503,
-            Refusal::Status(status) => status,
-        };
-        document(
-            status,
-            &json!({"message": "The request was refused by the sandbox"}),
-        )
-    }
-
-    fn handle(self: Arc<Self>, request: Request) -> Answer {
-        Box::pin(async move { federation::workflow_token(&self.0, &request) })
-    }
 }

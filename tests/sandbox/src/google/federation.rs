@@ -1,5 +1,4 @@
-//! Workload identity federation: GitHub's token for a workflow, and the exchange of such a token for
-//! one of Google's.
+//! Workload identity federation: GitHub's token for a workflow is exchanged for one of Google's.
 //! <https://cloud.google.com/iam/docs/reference/sts/rest/v1/TopLevel/token>,
 //! <https://cloud.google.com/iam/docs/workload-identity-federation-with-other-providers>
 
@@ -8,11 +7,11 @@ use serde_json::{Value, json};
 
 use super::PROJECT_NUMBER;
 use super::endpoints::{OAuthError, parameters};
-use super::error::document;
 use super::identity::{Identity, Principal};
 use super::jwt::Jwt;
 use crate::clock;
-use crate::server::{Request, Response};
+use crate::oidc::{ISSUER, SUBJECT};
+use crate::server::Request;
 
 const EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
 const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
@@ -21,10 +20,6 @@ const SUBJECT_TYPES: &[&str] = &[
     "urn:ietf:params:oauth:token-type:id_token",
 ];
 const LIFETIME: i64 = 3600;
-/// What GitHub's tokens last, in seconds.
-const WORKFLOW_LIFETIME: i64 = 300;
-const ISSUER: &str = "https://token.actions.githubusercontent.com";
-const SUBJECT: &str = "repo:octo/repo:ref:refs/heads/main";
 
 /// The pool's and the provider's names.
 fn pool() -> String {
@@ -38,39 +33,8 @@ pub(super) fn provider() -> String {
 
 /// GitHub's token for a workflow, meant for `audience`.
 pub(super) fn subject_token(identity: &Identity, audience: &str) -> String {
-    let now = clock::now().as_second();
-    let token = identity.issuer.sign(&json!({
-        "iss": ISSUER,
-        "sub": SUBJECT,
-        "aud": audience,
-        "repository": "octo/repo",
-        "repository_owner": "octo",
-        "ref": "refs/heads/main",
-        "ref_type": "branch",
-        "event_name": "workflow_dispatch",
-        "jti": clock::random_hex(32),
-        "iat": now,
-        "nbf": now - 300,
-        "exp": now + WORKFLOW_LIFETIME,
-    }));
-    identity.wire.secret(&token);
-    token
-}
-
-/// Gives a job its token.
-pub(super) fn workflow_token(identity: &Identity, request: &Request) -> Response {
-    let expected = format!("bearer {}", identity.request_token);
-    let admitted = request
-        .header("authorization")
-        .is_some_and(|given| given.len() == expected.len() && given[6..] == expected[6..]);
-    if !admitted {
-        return document(401, &json!({"message": "Unauthorized"}));
-    }
-    let mut query = url::form_urlencoded::parse(request.query().as_bytes());
-    let audience = query.find_map(|(name, value)| (name == "audience").then_some(value));
-    let audience = audience.as_deref().unwrap_or("https://github.com/octo");
-    let token = subject_token(identity, audience);
-    document(200, &json!({"count": token.len(), "value": token}))
+    let lifetime = SignedDuration::from_mins(5);
+    identity.issuer.sign(audience, SUBJECT, lifetime)
 }
 
 /// Exchanges a token for one of Google's.
@@ -137,7 +101,7 @@ fn check_subject_token(identity: &Identity, token: &str) -> Result<String, OAuth
             "The issuer in ID Token {issuer} does not match the expected ones: {ISSUER}"
         )));
     }
-    if !jwt.is_signed_by(&identity.issuer) {
+    if !jwt.is_signed_by(identity.issuer.key()) {
         return Err(invalid("Invalid JWT signature.".into()));
     }
     // With or without the scheme, unless the provider lists others.

@@ -36,7 +36,7 @@ impl SubjectTokenSource {
 impl Identity {
     /// The address of one of Google's endpoints.
     pub(super) fn google(&self, path: &str) -> String {
-        let base = self.endpoints.get().map_or("", |[google, _]| google);
+        let base = self.endpoint.get().map_or("", String::as_str);
         format!("{base}{path}")
     }
 
@@ -130,12 +130,8 @@ impl Identity {
                 json!({"file": file, "format": json_format})
             }
             SubjectTokenSource::Url => {
-                // As GitHub has it: there is a query already.
-                let base = self.endpoints.get().map_or("", |[_, oidc]| oidc);
-                let url = format!("{base}/idtoken/61b6f6a2/1?api-version=2.0");
-                env.push(("ACTIONS_ID_TOKEN_REQUEST_URL".into(), url.clone()));
-                let token = self.request_token.clone();
-                env.push(("ACTIONS_ID_TOKEN_REQUEST_TOKEN".into(), token.clone()));
+                let [(_, url), (_, token)] = self.issuer.env();
+                env.extend(self.issuer.env());
                 let audience: String =
                     url::form_urlencoded::byte_serialize(audience.as_bytes()).collect();
                 json!({

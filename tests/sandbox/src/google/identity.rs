@@ -12,11 +12,10 @@ use super::jwt::SigningKey;
 use super::{CLOUD_PLATFORM, LAUNCHER, PROJECT_NUMBER, READER, RUNNER, access};
 use crate::calls::{Wire, lock};
 use crate::clock;
+use crate::oidc::Issuer;
 
-/// The launcher's key, and the one with which GitHub signs its tokens for workflows. They open
-/// nothing else.
+/// The launcher's key, which opens nothing else.
 const LAUNCHER_KEY: &str = include_str!("launcher.pem");
-const ISSUER_KEY: &str = include_str!("issuer.pem");
 
 /// What launchers may do unless [`Identity::allow_only`] says otherwise: the specification's list,
 /// and what its absence would only make worse.
@@ -77,14 +76,13 @@ pub(crate) struct Identity {
     pub(super) wire: Arc<Wire>,
     /// Where files with credentials may lie.
     pub(super) folder: PathBuf,
-    /// Where the token endpoints are, and GitHub's.
-    pub(super) endpoints: OnceLock<[String; 2]>,
+    /// Where the token endpoints are.
+    pub(super) endpoint: OnceLock<String>,
     pub(super) launcher: SigningKey,
-    pub(super) issuer: SigningKey,
+    /// GitHub, whose tokens for workflows are taken.
+    pub(super) issuer: Issuer,
     pub(super) refresh_token: String,
     pub(super) client_secret: String,
-    /// What GitHub gives a job so that it can ask for a token.
-    pub(super) request_token: String,
     pub(super) refuses_self_signed: AtomicBool,
     /// Whether the host is an instance, with a metadata server.
     pub(super) host_is_instance: AtomicBool,
@@ -95,14 +93,13 @@ pub(crate) struct Identity {
 }
 
 impl Identity {
-    pub(crate) fn new(wire: Arc<Wire>, folder: &Path) -> Self {
+    pub(crate) fn new(wire: Arc<Wire>, folder: &Path, issuer: Issuer) -> Self {
         let random = |prefix: &str, length| {
             let text = format!("{prefix}{}", clock::random_of(clock::ALPHANUMERIC, length));
             wire.secret(&text);
             text
         };
-        let (refresh_token, client_secret, request_token) =
-            (random("1//", 100), random("GOCSPX-", 28), random("", 120));
+        let (refresh_token, client_secret) = (random("1//", 100), random("GOCSPX-", 28));
         wire.secret(LAUNCHER_KEY);
         // In whatever way a key is printed, its second line is likely to be in it.
         wire.secret(LAUNCHER_KEY.lines().nth(1).unwrap_or_default());
@@ -115,12 +112,11 @@ impl Identity {
         ]);
         Identity {
             folder: folder.to_owned(),
-            endpoints: OnceLock::new(),
+            endpoint: OnceLock::new(),
             launcher: SigningKey::new("0c5f7a19d3be4e62b8f1", LAUNCHER_KEY),
-            issuer: SigningKey::new("38826b17-6a30-5f9b-b169-8beb8202f723", ISSUER_KEY),
+            issuer,
             refresh_token,
             client_secret,
-            request_token,
             refuses_self_signed: AtomicBool::new(false),
             host_is_instance: AtomicBool::new(false),
             refuses_act_as: AtomicBool::new(false),

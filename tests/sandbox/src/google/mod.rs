@@ -10,10 +10,11 @@ mod error;
 mod federation;
 mod files;
 mod identity;
-mod jwt;
 mod metadata;
 mod oauth2;
 mod vm;
+
+use crate::jwt;
 
 pub(crate) use self::access::scope_insufficient;
 pub(crate) use self::endpoints::Google;

@@ -12,6 +12,7 @@ use super::identity::Identity;
 use super::*;
 use crate::calls::Wire;
 use crate::clock;
+use crate::oidc::Issuer;
 
 const AUDIENCE: &str = "https://compute.googleapis.com/";
 
@@ -24,7 +25,8 @@ struct Lab {
 async fn lab() -> Lab {
     let folder = tempfile::tempdir().unwrap();
     let wire = Arc::new(Wire::new(Duration::ZERO, None));
-    let google = Google::start(wire, folder.path()).await.unwrap();
+    let issuer = Issuer::start(wire.clone()).await.unwrap();
+    let google = Google::start(wire, folder.path(), issuer).await.unwrap();
     Lab {
         identity: google.identity(),
         google,
@@ -131,6 +133,7 @@ async fn a_token_that_its_bearer_signed_is_good_for_its_audience() {
     let foreign = lab
         .identity
         .issuer
+        .key()
         .sign(&claims(&[("aud", AUDIENCE.into())]));
     assert_eq!(let_in(foreign).unwrap_err().status, 401);
     lab.identity.refuse_self_signed(true);

@@ -76,6 +76,7 @@ mod tests {
 
     use super::*;
     use crate::google::LAUNCHER;
+    use crate::oidc::Issuer;
     use crate::{Config, Sandbox};
 
     struct Lab {
@@ -101,7 +102,11 @@ mod tests {
             facts: facts.subscribe(),
         };
         let wire = sandbox.wire.clone();
-        let identity = Arc::new(Identity::new(wire.clone(), Path::new("/nowhere")));
+        let identity = Arc::new(Identity::new(
+            wire.clone(),
+            Path::new("/nowhere"),
+            Issuer::new(wire.clone()),
+        ));
         let vm = Vm::boot(parts, wire, identity).await.unwrap();
         Lab { sandbox, facts, vm }
     }

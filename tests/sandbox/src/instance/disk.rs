@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use flate2::read::GzDecoder;
 use nix::sys::stat::Mode;
 
-use super::{Cloud, Parts};
+use super::Parts;
 
 /// Where the host's programs are.
 const HOST_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -286,11 +286,9 @@ pub(super) fn make(
         ),
     )?;
     fs::write(root.join("etc/hostname"), format!("{}\n", parts.id))?;
-    match &parts.cloud {
-        Cloud::Amazon {
-            user_data: sent, ..
-        } => user_data(&root, sent),
-        Cloud::Google { .. } => Ok(None),
+    match parts.cloud.user_data() {
+        Some(sent) => user_data(&root, sent),
+        None => Ok(None),
     }
 }
 

@@ -108,9 +108,25 @@ pub(crate) enum Cloud {
         /// The metadata server's host and port.
         metadata: String,
     },
+    /// cloud-init runs the custom data, at the first boot.
+    Azure {
+        /// As given in `osProfile`, decoded from Base64.
+        custom_data: Vec<u8>,
+        /// The metadata service's URL.
+        metadata: String,
+    },
 }
 
 impl Cloud {
+    /// What cloud-init is given to run; `None`: there is no cloud-init.
+    fn user_data(&self) -> Option<&[u8]> {
+        match self {
+            Cloud::Amazon { user_data, .. } => Some(user_data),
+            Cloud::Google { .. } => None,
+            Cloud::Azure { custom_data, .. } => Some(custom_data),
+        }
+    }
+
     /// The variable that leads to the metadata service.
     fn variable(&self) -> (&'static str, String) {
         match self {
@@ -118,6 +134,10 @@ impl Cloud {
                 ("AWS_EC2_METADATA_SERVICE_ENDPOINT", metadata.clone())
             }
             Cloud::Google { metadata, .. } => ("GCE_METADATA_HOST", metadata.clone()),
+            // The name that Microsoft's own libraries read.
+            Cloud::Azure { metadata, .. } => {
+                ("AZURE_POD_IDENTITY_AUTHORITY_HOST", metadata.clone())
+            }
         }
     }
 }
@@ -197,14 +217,14 @@ impl Machine {
             parts.distribution.pretty_name(),
             parts.id
         ));
-        match (script, &machine.cloud) {
-            (_, Cloud::Google { .. }) => machine.begin_startup_script(),
+        match (script, machine.cloud.user_data()) {
+            (_, None) => machine.begin_startup_script(),
             (Some(words), _) => {
                 machine.console.say("cloud-init: running the user data");
                 tokio::spawn(machine.clone().run_user_data(words));
             }
-            (None, Cloud::Amazon { user_data, .. }) if user_data.is_empty() => {}
-            (None, _) => machine.console.say(
+            (None, Some([])) => {}
+            (None, Some(_)) => machine.console.say(
                 "cloud-init: WARNING: Unhandled non-multipart (text/x-not-multipart) userdata",
             ),
         }

@@ -5,6 +5,7 @@ use tokio::net::TcpStream;
 
 use super::*;
 use crate::google::COMPUTE;
+use crate::oidc::Issuer;
 
 /// Asks as an instance's process would; the answer is status, headers and body.
 async fn get(host: &str, path: &str, headers: &str) -> (u16, String, String) {
@@ -40,6 +41,7 @@ async fn lab(account: bool) -> Lab {
     let identity = Arc::new(Identity::new(
         wire.clone(),
         std::path::Path::new("/nowhere"),
+        Issuer::new(wire.clone()),
     ));
     let facts = watch::Sender::new(Facts {
         name: "ci-1".into(),
@@ -136,6 +138,7 @@ async fn a_host_is_no_instance_until_it_is_made_one() {
     let identity = Arc::new(Identity::new(
         wire.clone(),
         std::path::Path::new("/nowhere"),
+        Issuer::new(wire.clone()),
     ));
     let host = HostMetadata::start(wire, identity.clone()).await.unwrap();
     let path = "instance/service-accounts/default/email";
