@@ -28,7 +28,7 @@ pub mod names {
     /// The folder for temporary files.
     pub const TMPDIR: &str = "TMPDIR";
     /// Variables whose values are secrets, whoever reads them.
-    pub const SECRETS: [&str; 10] = [
+    pub const SECRETS: [&str; 13] = [
         "REPO_TOKEN",
         "GITHUB_TOKEN",
         "CI_JOB_TOKEN",
@@ -36,6 +36,9 @@ pub mod names {
         "AWS_SESSION_TOKEN",
         "AWS_CONTAINER_AUTHORIZATION_TOKEN",
         "AZURE_CLIENT_SECRET",
+        "AZURE_CLIENT_CERTIFICATE_PASSWORD",
+        "AZURE_FEDERATED_TOKEN",
+        "IDENTITY_HEADER",
         "CLOUDSDK_AUTH_ACCESS_TOKEN",
         "KUBERNETES_CONFIGURATION",
         "ACTIONS_ID_TOKEN_REQUEST_TOKEN",

@@ -324,6 +324,18 @@ pub fn maybe_done(error: &Error) -> bool {
     false
 }
 
+/// Whether an error means that no answer came, whatever became of the request.
+pub fn is_unanswered(error: &Error) -> bool {
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        if cause.is::<NoAnswer>() {
+            return true;
+        }
+        source = cause.source();
+    }
+    false
+}
+
 async fn attempt(
     client: &reqwest::Client,
     request: &Request,

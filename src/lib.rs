@@ -19,6 +19,7 @@ pub mod secret;
 pub mod signals;
 pub mod spec;
 pub mod ssh;
+pub mod uuid;
 
 mod program;
 

@@ -134,6 +134,9 @@ pub struct InstanceSpec {
     pub ssh: Option<Ssh>,
     /// The image; each cloud's default when `None`.
     pub image: Option<String>,
+    /// Azure: whether an instance that can't delete itself will do, though it goes on costing when it
+    /// is off.
+    pub keep_until_stopped: bool,
     /// AWS: a security group's id or name.
     pub aws_security_group: Option<String>,
     /// AWS: a subnet's id.

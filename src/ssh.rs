@@ -2,8 +2,11 @@
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
+use ring::rand::SystemRandom;
 use ring::rsa::{KeyPair, PublicKeyComponents};
+use ring::signature::{Ed25519KeyPair, KeyPair as _};
 
+use crate::error::{Error, Result};
 use crate::secret::Secret;
 
 /// The OpenSSH public key line of an RSA private key in PEM form (PKCS #1 or PKCS #8).
@@ -41,6 +44,20 @@ pub fn authorized_key(private: &Secret) -> Result<String, String> {
     Ok(format!("ssh-rsa {}", BASE64_STANDARD.encode(blob)))
 }
 
+/// The OpenSSH public key line of a new key whose private half nobody keeps, for clouds that make no
+/// machine without one. <https://www.rfc-editor.org/rfc/rfc8709#section-4>
+pub fn throwaway() -> Result<String> {
+    let doing = "making a throwaway SSH key";
+    let document = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new())
+        .map_err(|error| Error::other(doing).caused_by(error))?;
+    let pair = Ed25519KeyPair::from_pkcs8(document.as_ref())
+        .map_err(|error| Error::other(doing).caused_by(error))?;
+    let mut blob = Vec::new();
+    field(&mut blob, b"ssh-ed25519");
+    field(&mut blob, pair.public_key().as_ref());
+    Ok(format!("ssh-ed25519 {}", BASE64_STANDARD.encode(blob)))
+}
+
 /// A length and that many bytes. <https://www.rfc-editor.org/rfc/rfc4251#section-5>
 fn field(blob: &mut Vec<u8>, bytes: &[u8]) {
     let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
@@ -60,4 +77,19 @@ fn number(blob: &mut Vec<u8>, bytes: &[u8]) {
     }
     positive.extend(&bytes[start..]);
     field(blob, &positive);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn throwaway_keys_have_their_form_and_differ() {
+        let line = throwaway().unwrap();
+        let blob = line.strip_prefix("ssh-ed25519 ").unwrap();
+        let blob = BASE64_STANDARD.decode(blob).unwrap();
+        assert_eq!(blob.len(), 4 + 11 + 4 + 32);
+        assert_eq!(&blob[..19], b"\0\0\0\x0bssh-ed25519\0\0\0\x20");
+        assert_ne!(line, throwaway().unwrap());
+    }
 }

@@ -17,7 +17,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 pub use config::{AgentConfig, Place};
 pub(crate) use program::hex;
@@ -50,7 +50,8 @@ const LASTING_GRACE: Duration = Duration::from_secs(30);
 /// How long an interrupted run may take to end after its cancellation. A spot notice leaves two
 /// minutes, and the service manager three.
 const PATIENCE: Duration = Duration::from_secs(75);
-/// How long the cloud may take to hear that it is to delete the machine.
+/// How long the cloud may take to hear that it is to delete the machine. What cleaning up leaves of
+/// its time comes on top: a machine that isn't allowed yet asks again.
 const DELETION: Duration = Duration::from_secs(25);
 /// How long the forge may take to see that a runner isn't busy any more.
 const BUSY: Duration = Duration::from_secs(45);
@@ -306,6 +307,7 @@ fn disarm(ready: &Path) -> Result<()> {
 /// back, whatever happened before.
 pub async fn release(file: &Path, host: &Host, printer: &Printer) -> Result<()> {
     let mut how = GiveBack::default();
+    let deadline = Instant::now() + PATIENCE * 2 + DELETION;
     let clean_up = async {
         // Giving the machine back must not depend on this.
         let http = Http::new(host)?;
@@ -326,7 +328,7 @@ pub async fn release(file: &Path, host: &Host, printer: &Printer) -> Result<()> 
     }
     tracing::info!("giving the machine back");
     let deletion = async { cloud::give_back(&how, host, &Http::new(host)?).await };
-    match timeout(DELETION, deletion).await {
+    match timeout_at(deadline, deletion).await {
         Ok(Ok(true)) => tracing::info!("the cloud deletes this machine"),
         Ok(Ok(false)) => {}
         Ok(Err(error)) => tracing::error!("{}", error.chain()),

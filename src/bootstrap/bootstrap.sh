@@ -15,10 +15,11 @@ say() {
 
 # The end of the machine, as a program of its own: the agent removes the runner's record and has the
 # machine deleted, where it is there to do it; else this does the latter by itself. Where the cloud
-# deletes what is off, turning it off is enough.
+# deletes what is off, turning it off is enough. It may hold a secret: root's alone from the start.
 give_back=$work/give-back
 write_give_back() {
   mkdir -p "$work"
+  (umask 077 && : >"$give_back")
   cat >"$give_back" <<GIVE_BACK
 #!/bin/sh
 released=no

@@ -10,6 +10,9 @@ use crate::secret::Secret;
 use crate::spec::{Cidr, Gpu, InstanceSpec, Provider, Spot, Ssh};
 use crate::ssh;
 
+/// The option that only Azure needs: a machine of its that is off costs as much as one that is on.
+const KEEP: &str = "cloud-keep-until-stopped";
+
 /// The most an EC2 volume holds; no cloud's runner needs more.
 const LARGEST_DISK_GB: u32 = 65_536;
 
@@ -43,6 +46,7 @@ pub(super) fn read(
         startup_script: given.parsed("cloud-startup-script", mistakes, script),
         ssh: ssh_access(given, provider, mistakes),
         image: given.one("cloud-image").map(str::to_owned),
+        keep_until_stopped: given.flag(KEEP, mistakes),
         aws_security_group: given.one("cloud-aws-security-group").map(str::to_owned),
         aws_subnet: given.one("cloud-aws-subnet").map(str::to_owned),
         kubernetes_node_selector: pairs(given, "cloud-kubernetes-node-selector", mistakes),
@@ -61,6 +65,12 @@ pub(super) fn read(
                 ));
             }
         }
+    }
+    if spec.keep_until_stopped && provider != Provider::Azure && given.by_flag(KEEP) {
+        warnings.push(format!(
+            "--{KEEP} has no effect with --cloud={}",
+            provider.name()
+        ));
     }
     mistakes.extend(cloud::mistakes(&spec));
     Some(spec)

@@ -1,6 +1,7 @@
 //! The seam to the clouds. Forges are unknown here.
 
 pub mod aws;
+pub mod azure;
 pub mod gcp;
 mod told;
 
@@ -279,6 +280,8 @@ pub enum GiveBack {
     /// A machine that is off is deleted by its cloud.
     #[default]
     PowerOff,
+    /// Resource Manager deletes the machine with its group.
+    Azure(Box<azure::give_back::Own>),
     /// Compute Engine deletes a machine that asks for it, and only stops one that is off.
     Gcp {
         /// Where Compute Engine is.
@@ -291,6 +294,7 @@ pub enum GiveBack {
 pub async fn give_back(how: &GiveBack, host: &Host, http: &Http) -> Result<bool> {
     match how {
         GiveBack::PowerOff => Ok(false),
+        GiveBack::Azure(own) => azure::give_back::delete_itself(own, host, http).await,
         GiveBack::Gcp { api } => gcp::give_back::delete_itself(api, host, http).await,
     }
 }
@@ -301,6 +305,8 @@ pub async fn give_back(how: &GiveBack, host: &Host, http: &Http) -> Result<bool>
 pub enum NoticeSource {
     /// EC2's instance metadata.
     Aws,
+    /// Azure's scheduled events.
+    Azure,
     /// Compute Engine's metadata server.
     Gcp,
 }
@@ -329,6 +335,7 @@ pub async fn next_notice(
 ) -> Notice {
     match source {
         NoticeSource::Aws => aws::metadata::next_notice(host, http, rebalance_seen).await,
+        NoticeSource::Azure => azure::metadata::next_notice(host, http, rebalance_seen).await,
         NoticeSource::Gcp => gcp::metadata::next_notice(host, http, rebalance_seen).await,
     }
 }
@@ -341,8 +348,9 @@ pub const NOTICE_INTERVAL: Duration = Duration::from_secs(5);
 pub fn open(provider: Provider, host: &Host, http: &Http) -> Option<Arc<dyn Cloud>> {
     match provider {
         Provider::Aws => Some(Arc::new(aws::Aws::new(host.clone(), http.clone()))),
+        Provider::Azure => Some(Arc::new(azure::Azure::new(host.clone(), http.clone()))),
         Provider::Gcp => Some(Arc::new(gcp::Gcp::new(host.clone(), http.clone()))),
-        Provider::Azure | Provider::Kubernetes => None,
+        Provider::Kubernetes => None,
     }
 }
 
@@ -350,8 +358,9 @@ pub fn open(provider: Provider, host: &Host, http: &Http) -> Option<Arc<dyn Clou
 pub fn region(provider: Provider, text: &str) -> Result<String, String> {
     match provider {
         Provider::Aws => aws::region(text),
+        Provider::Azure => azure::region(text),
         Provider::Gcp => gcp::region(text),
-        Provider::Azure | Provider::Kubernetes => Ok(text.to_owned()),
+        Provider::Kubernetes => Ok(text.to_owned()),
     }
 }
 
@@ -359,8 +368,9 @@ pub fn region(provider: Provider, text: &str) -> Result<String, String> {
 pub fn is_id(provider: Provider, text: &str) -> bool {
     match provider {
         Provider::Aws => aws::is_id(text),
+        Provider::Azure => azure::is_id(text),
         Provider::Gcp => gcp::is_id(text),
-        Provider::Azure | Provider::Kubernetes => false,
+        Provider::Kubernetes => false,
     }
 }
 
@@ -369,7 +379,8 @@ pub fn is_id(provider: Provider, text: &str) -> bool {
 pub fn mistakes(spec: &InstanceSpec) -> Vec<String> {
     match spec.provider {
         Provider::Aws => aws::mistakes(spec),
+        Provider::Azure => azure::mistakes(spec),
         Provider::Gcp => gcp::mistakes(spec),
-        Provider::Azure | Provider::Kubernetes => Vec::new(),
+        Provider::Kubernetes => Vec::new(),
     }
 }

@@ -281,6 +281,7 @@ pub(super) mod tests {
             startup_script: None,
             ssh: None,
             image: None,
+            keep_until_stopped: false,
             aws_security_group: None,
             aws_subnet: None,
             kubernetes_node_selector: Vec::new(),

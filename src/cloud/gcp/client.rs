@@ -90,7 +90,7 @@ impl Call {
     /// The same call with the same parts is executed once, however often it arrives.
     /// <https://cloud.google.com/compute/docs/reference/rest/v1/instances/insert>
     pub(super) fn request_id(self, parts: &[&str]) -> Self {
-        self.query("requestId", request_id(parts)).repeatable()
+        self.query("requestId", crate::uuid::of(parts)).repeatable()
     }
 
     /// A repetition does no more than the first one, by its nature.
@@ -138,34 +138,6 @@ impl Call {
         }
         Ok(url)
     }
-}
-
-/// A UUID that depends on the parts alone: random bits of version 4 in form, a hash in truth.
-/// <https://datatracker.ietf.org/doc/html/rfc9562#section-5.8>
-pub(super) fn request_id(parts: &[&str]) -> String {
-    let mut context = ring::digest::Context::new(&ring::digest::SHA256);
-    for part in parts {
-        context.update(part.as_bytes());
-        // So that "a" and "bc" are not "ab" and "c".
-        context.update(&[0]);
-    }
-    let digest = context.finish();
-    let mut hex: String = digest
-        .as_ref()
-        .iter()
-        .take(16)
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
-    hex.replace_range(12..13, "4");
-    hex.replace_range(16..17, "8");
-    let groups = [
-        &hex[..8],
-        &hex[8..12],
-        &hex[12..16],
-        &hex[16..20],
-        &hex[20..],
-    ];
-    groups.join("-")
 }
 
 /// Why a call brought nothing.

@@ -63,18 +63,6 @@ fn the_endpoint_can_be_moved() {
 }
 
 #[test]
-fn request_ids_are_uuids_that_depend_on_their_parts() {
-    let id = request_id(&["launch", "3", "insert"]);
-    assert_eq!(id, request_id(&["launch", "3", "insert"]));
-    assert_ne!(id, request_id(&["launch", "3i", "nsert"]));
-    let groups: Vec<usize> = id.split('-').map(str::len).collect();
-    assert_eq!(groups, [8, 4, 4, 4, 12], "{id}");
-    assert!(id.chars().all(|c| c == '-' || c.is_ascii_hexdigit()));
-    assert_eq!(&id[14..15], "4");
-    assert_eq!(&id[19..20], "8");
-}
-
-#[test]
 fn only_what_may_be_repeated_is() {
     let post = Call::post("x", "y");
     assert!(!post.policy().idempotent);
@@ -108,7 +96,7 @@ async fn a_call_carries_a_token_and_its_body() {
     assert_eq!(seen.header("x-goog-user-project"), None);
     assert_eq!(
         seen.param("requestId"),
-        Some(request_id(&["launch"]).as_str())
+        Some(crate::uuid::of(&["launch"]).as_str())
     );
     assert_eq!(server.seen().len(), 1, "no token was asked for");
 }

@@ -552,12 +552,7 @@ async fn a_machine_can_delete_itself_and_no_job_can_read_how() {
     let plan = cloud(&server).look(&spec()).await.unwrap();
     let machine = plan.machine();
     let api = format!("{}/compute/v1/", server.url);
-    assert_eq!(
-        machine.give_back,
-        GiveBack::Gcp {
-            api: api.parse().unwrap()
-        }
-    );
+    assert!(matches!(&machine.give_back, GiveBack::Gcp { api: told } if told.as_str() == api));
     assert!(
         machine
             .farewell
@@ -567,7 +562,7 @@ async fn a_machine_can_delete_itself_and_no_job_can_read_how() {
     let mut spec = spec();
     spec.permission_set = Some("users@p.iam.gserviceaccount.com,scopes=storage-rw".into());
     let machine = cloud(&server).look(&spec).await.unwrap().machine();
-    assert_eq!(machine.give_back, GiveBack::PowerOff);
+    assert!(matches!(machine.give_back, GiveBack::PowerOff));
     assert_eq!(machine.farewell, "");
     assert!(matches!(machine.closed, ClosedMetadata::Paths(_)));
 }
