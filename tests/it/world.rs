@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use sandbox::{Caller, Config, GceInstanceView, InstanceView, Sandbox};
+use sandbox::{AzureInstanceView, Caller, Config, GceInstanceView, InstanceView, Sandbox};
 use tokio::io::AsyncReadExt;
 use tokio::process::{Child, Command};
 
@@ -208,6 +208,21 @@ impl World {
         live.into_iter().next().unwrap()
     }
 
+    /// Runs `launch` on Azure with these further arguments.
+    #[allow(dead_code, reason = "the tests of Azure come next")]
+    pub(crate) async fn launch_azure(&self, args: &[&str]) -> Done {
+        self.run(&[&["launch", "--cloud=azure"], args].concat())
+            .await
+    }
+
+    /// The one live machine on Azure, running or stopped.
+    #[allow(dead_code, reason = "the tests of Azure come next")]
+    pub(crate) fn azure_instance(&self) -> AzureInstanceView {
+        let live = self.sandbox.azure().live();
+        assert_eq!(live.len(), 1, "{}", self.report());
+        live.into_iter().next().unwrap()
+    }
+
     /// The one live instance.
     pub(crate) fn instance(&self) -> InstanceView {
         let live = self.sandbox.ec2().live();
@@ -242,6 +257,13 @@ impl World {
                 .into_iter()
                 .map(|i| (i.name, i.status)),
         );
+        live.extend(
+            self.sandbox
+                .azure()
+                .live()
+                .into_iter()
+                .map(|i| (i.name, i.state)),
+        );
         live
     }
 
@@ -249,7 +271,7 @@ impl World {
     pub(crate) fn all_end(&self) -> bool {
         self.live()
             .iter()
-            .all(|(_, state)| matches!(state.as_str(), "shutting-down" | "STOPPING"))
+            .all(|(_, state)| matches!(state.as_str(), "shutting-down" | "STOPPING" | "deleting"))
     }
 
     /// Every instance that there ever was, of all clouds: its id, its last state, and its console.
@@ -264,12 +286,22 @@ impl World {
             let console = gce.console(&instance.name);
             made.push((instance.name, instance.status, console));
         }
+        let azure = self.sandbox.azure();
+        for instance in azure.instances() {
+            let console = azure.console(&instance.name);
+            made.push((instance.name, instance.state, console));
+        }
         made
     }
 
     /// Whether no instance lives and no runner is registered.
     pub(crate) fn is_clean(&self) -> bool {
+        // On Azure a group outlives its machine for a moment.
+        let groups = self.sandbox.azure().groups();
         self.live().is_empty()
+            && !groups
+                .iter()
+                .any(|group| group.tags.contains_key("runner-launch"))
             && self.sandbox.github().runners().is_empty()
             && self.sandbox.gitlab().runners().is_empty()
     }
