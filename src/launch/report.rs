@@ -73,7 +73,7 @@ pub const OUTPUTS: [(&str, &str); 11] = [
         "its public address, or its private one where it has no other",
     ),
     ("instance-type", "its native type"),
-    ("cloud", "`aws` or `gcp`"),
+    ("cloud", "`aws`, `azure` or `gcp`"),
     ("region", "its native region; on Google Cloud its zone"),
     ("name", "the runner's name"),
     ("labels", "the runner's labels, separated by commas"),

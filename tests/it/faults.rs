@@ -46,6 +46,14 @@ const GCP: Args = &[
     "--idle-timeout=1",
     "--timeout=12",
 ];
+/// The same on Azure.
+const AZURE: Args = &[
+    "launch",
+    "--cloud=azure",
+    "--name=faulty",
+    "--idle-timeout=1",
+    "--timeout=12",
+];
 /// Worlds at a time, of all tests together: they mostly wait.
 static ROOM: Semaphore = Semaphore::const_new(8);
 /// What a cancelled GitHub job leaves between its first signal and its last.
@@ -84,9 +92,10 @@ async fn calls(args: Args) -> BTreeSet<String> {
     assert_eq!(done.code, 0, "{}", world.report());
     let calls: BTreeSet<String> = world.host_calls().into_iter().collect();
     world.finish().await;
-    let creation = match args.contains(&"--cloud=gcp") {
-        true => "compute:instances.insert",
-        false => "ec2:RunInstances",
+    let creation = match args {
+        _ if args.contains(&"--cloud=gcp") => "compute:instances.insert",
+        _ if args.contains(&"--cloud=azure") => "arm:PUT virtualMachines",
+        _ => "ec2:RunInstances",
     };
     assert!(calls.contains(creation), "{calls:?}");
     calls
@@ -247,7 +256,17 @@ async fn no_trouble_with_gitlab_leaks_anything() {
 
 #[tokio::test]
 async fn no_trouble_with_google_cloud_leaks_anything() {
-    let mut calls = calls(GCP).await;
+    meet_at_the_cloud(GCP).await;
+}
+
+#[tokio::test]
+async fn no_trouble_with_azure_leaks_anything() {
+    meet_at_the_cloud(AZURE).await;
+}
+
+/// Meets the calls that are about the cloud with every trouble.
+async fn meet_at_the_cloud(args: Args) {
+    let mut calls = calls(args).await;
     calls.retain(|call| !call.starts_with("github:") && !call.starts_with("download:"));
     let kinds = [
         FaultKind::Status(500),
@@ -261,7 +280,7 @@ async fn no_trouble_with_google_cloud_leaks_anything() {
     troubles.extend(kinds.map(Trouble::Always));
     troubles.extend([2, 15].map(Trouble::SignalBefore));
     troubles.extend([2, 15].map(Trouble::SignalAfter));
-    meet_at(calls, GCP, &troubles).await;
+    meet_at(calls, args, &troubles).await;
 }
 
 #[tokio::test]

@@ -14,7 +14,7 @@ use super::following::{Made, entitle, not_entitled, until_running};
 use super::operation;
 use super::plan::{AzurePlan, Way};
 use super::refusal::{Meaning, Refusal};
-use super::{instances, names, network, sizes, tags};
+use super::{instances, left_over, names, network, sizes, tags};
 use crate::cloud::{
     Candidate, Instance, InstanceRef, InstanceState, MachineSide, Order, Plan, StopFlag,
 };
@@ -60,12 +60,19 @@ impl Plan for AzurePlan {
             return Ok(instance.clone());
         }
         let mut site = Site::new(self, order);
+        let (client, left_over) = (Arc::clone(&self.client), self.left_over.clone());
+        let clearing = tokio::spawn(async move { left_over::clear(&client, &left_over).await });
         let instance = match Box::pin(site.try_all()).await {
             Ok(instance) => {
                 site.hear_of_deletions().await;
+                // It tells of its own troubles.
+                let _ = clearing.await;
                 instance
             }
-            Err(error) => return Err(site.clear(error).await),
+            Err(error) => {
+                clearing.abort();
+                return Err(site.clear(error).await);
+            }
         };
         *made = Some((order.launch_id.clone(), instance.clone()));
         Ok(instance)
@@ -365,8 +372,8 @@ impl<'a> Site<'a> {
             launch_time: Some(client.now()),
             image: candidate.image.clone(),
             disk_gb: Some(disk_gb),
-            security_group: Some(network::SECURITY_GROUP.to_owned()),
-            subnet: Some(format!("{}/{}", network::NETWORK, network::SUBNET)),
+            security_group: None,
+            subnet: None,
             reason: None,
         })
     }

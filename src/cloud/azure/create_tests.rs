@@ -59,6 +59,7 @@ fn usual(seen: &Seen) -> Answer {
         ("GET", [.., "EncryptionAtHost"]) => {
             Answer::json(&json!({"properties": {"state": "Registered"}}))
         }
+        ("GET", ["resourceGroups"]) => Answer::json(&json!({"value": []})),
         ("PUT", ["resourceGroups", _]) => Answer::json(&done).status(201),
         ("PUT", [.., "Microsoft.Network", _, _]) => Answer::json(&done).status(201),
         ("PUT", [.., "roleAssignments", _]) => Answer::json(&json!({"id": "/x"})).status(201),

@@ -329,6 +329,17 @@ pub(super) async fn inspect(client: &Client, instance: &InstanceRef) -> Result<O
     }
 }
 
+/// Every group of ours, as if none had a machine.
+pub(super) async fn groups(client: &Client) -> Result<Vec<Instance>, Failure> {
+    let call = Call::get(Api::Resources, "resourceGroups", "resourceGroups")
+        .query("$filter", format!("tagName eq '{TAG_OWNER}'"));
+    let found: Vec<Group> = client.list(&call).await?;
+    let ours = found
+        .into_iter()
+        .filter(|group| tags::are_ours(&group.tags));
+    Ok(ours.map(|group| group.instance(client.now())).collect())
+}
+
 /// Groups of ours in a region, or those of one launch there. The latter are looked for to be deleted:
 /// what is in them doesn't matter.
 pub(super) async fn list(

@@ -8,10 +8,11 @@ use serde::Deserialize;
 use super::asked::Asked;
 use super::client::{Api, Call, Client, Failure};
 use super::images::{self, Found, Market, WantedImage};
+use super::left_over;
 use super::refusal::Meaning;
 use super::roles;
 use super::sizes;
-use crate::cloud::Arch;
+use crate::cloud::{Arch, InstanceRef};
 use crate::error::{Error, Result};
 
 /// What is known of a size in a region.
@@ -78,6 +79,8 @@ pub(super) struct Looked {
     pub(super) identities: Vec<Identity>,
     /// Whether the subscription has switched encryption at the host on.
     pub(super) encryption: bool,
+    /// Groups that earlier launches may have left.
+    pub(super) left_over: Vec<InstanceRef>,
 }
 
 /// Asks everything, side by side.
@@ -87,12 +90,13 @@ pub(super) async fn wave(client: &Client, asked: &Asked) -> Result<Looked> {
         (region.clone(), facts)
     });
     let identities = asked.identities.iter().map(|id| identity(client, id));
-    let (regions, identities, may_assign, encryption) = Box::pin(async {
+    let (regions, identities, may_assign, encryption, left_over) = Box::pin(async {
         tokio::join!(
             join_all(regions),
             join_all(identities),
             may_assign(client),
             encryption(client),
+            left_over::candidates(client),
         )
     })
     .await;
@@ -101,6 +105,7 @@ pub(super) async fn wave(client: &Client, asked: &Asked) -> Result<Looked> {
         may_assign: may_assign?,
         identities: identities.into_iter().collect::<Result<_>>()?,
         encryption: encryption?,
+        left_over,
     })
 }
 

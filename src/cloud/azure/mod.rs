@@ -10,6 +10,7 @@ mod following;
 pub mod give_back;
 mod images;
 mod instances;
+mod left_over;
 mod look;
 pub mod metadata;
 mod names;

@@ -21,9 +21,15 @@ const POLL: &str = "arm:GET operations";
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(8);
 
+/// The shortest pause, whatever is asked for.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
+
 /// The longest that the service may ask us to wait. Compute asks for ten seconds; some others for
 /// minutes, in which whoever waits would hear of nothing.
 const LONGEST_ASKED: Duration = Duration::from_secs(20);
+
+/// How long a change may not be heard of before nobody waits for it any more.
+const SILENCE: Duration = Duration::from_secs(30);
 
 /// A change under way, or done.
 #[derive(Debug, Clone)]
@@ -188,6 +194,7 @@ pub(super) async fn wait_briefly(
     within: Duration,
 ) -> Result<Operation, Failure> {
     let deadline = Instant::now() + within;
+    let mut heard = Instant::now();
     while !operation.is_done() {
         if let State::Failed(refusal) = operation.state {
             return Err(Failure::Refused(*refusal));
@@ -196,7 +203,10 @@ pub(super) async fn wait_briefly(
         if left.is_zero() {
             break;
         }
-        let pause = operation.asked.unwrap_or(operation.pause);
+        let pause = operation
+            .asked
+            .unwrap_or(operation.pause)
+            .max(SHORTEST_PAUSE);
         tokio::time::sleep(pause.min(left)).await;
         operation.pause = (operation.pause * 2).min(LONGEST_PAUSE);
         let policy = Policy {
@@ -206,14 +216,25 @@ pub(super) async fn wait_briefly(
             idempotent: true,
         };
         match operation.look(client, policy).await {
-            Ok(()) => {}
-            // No answer yet, or a fault that passes: the deadline bounds how often it is asked.
-            Err(failure) if failure.is_passing() => {}
-            Err(Failure::Broken(error)) if is_unanswered(&error) => {}
+            Ok(()) => heard = Instant::now(),
+            // No answer yet, or a fault that passes.
+            Err(failure) if may_pass(&failure) => {
+                if heard.elapsed() >= SILENCE {
+                    let doing = format!("waiting for {}", operation.reading.what());
+                    return Err(Failure::Broken(failure.during(doing)));
+                }
+            }
             Err(failure) => return Err(failure),
         }
     }
     Ok(operation)
+}
+
+fn may_pass(failure: &Failure) -> bool {
+    match failure {
+        Failure::Broken(error) if is_unanswered(error) => true,
+        failure => failure.is_passing(),
+    }
 }
 
 #[cfg(test)]

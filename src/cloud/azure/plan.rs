@@ -14,7 +14,7 @@ use super::images::{Found, Image, Market, PurchasePlan, Reference, WantedImage};
 use super::look::{Facts, Identity, Looked, Size};
 use super::sizes::{self, Driver};
 use crate::cloud::{
-    Arch, Candidate, ClosedMetadata, GiveBack, Instance, MachineSide, NoticeSource,
+    Arch, Candidate, ClosedMetadata, GiveBack, Instance, InstanceRef, MachineSide, NoticeSource,
 };
 use crate::error::{Error, Kind, Result};
 
@@ -40,6 +40,8 @@ pub(super) struct AzurePlan {
     pub(super) machine: MachineSide,
     /// Whether instances get an identity of their own that may delete them.
     pub(super) own_identity: bool,
+    /// Groups that earlier launches may have left.
+    pub(super) left_over: Vec<InstanceRef>,
     /// What an order, by its id, has made.
     pub(super) made: Mutex<Option<(String, Instance)>>,
 }
@@ -64,6 +66,7 @@ impl AzurePlan {
             who,
         };
         let machine = machine(own, !asked.identities.is_empty())?;
+        let left_over = looked.left_over.clone();
         let (choices, problems) = choices(&asked, looked, &mut warnings);
         if choices.is_empty() {
             return Err(nothing_fits(problems));
@@ -83,6 +86,7 @@ impl AzurePlan {
             warnings,
             machine,
             own_identity,
+            left_over,
             made: Mutex::new(None),
         })
     }

@@ -48,6 +48,7 @@ fn looked(regions: &[(&str, &[Size])], images: &[Found]) -> Looked {
         may_assign: Some(true),
         identities: Vec::new(),
         encryption: true,
+        left_over: Vec::new(),
     }
 }
 
