@@ -74,6 +74,8 @@ pub struct Config {
     pub docker_installed: bool,
     /// Whether the temporary folder stays.
     pub keep: bool,
+    /// The folder where all bodies of requests are written that Azure has taken, with their types.
+    pub bodies: Option<PathBuf>,
     /// Where events go as they happen.
     pub verbose_sink: Option<UnboundedSender<Event>>,
 }
@@ -82,7 +84,8 @@ impl Config {
     /// No latency, instant boot, 150 ms until a new instance is found.
     #[expect(
         clippy::disallowed_methods,
-        reason = "the one variable that the sandbox itself reads, for a person who debugs a test"
+        reason = "the variables of the sandbox itself, for a person who debugs a test and for checks \
+                  of what the tests have sent"
     )]
     pub fn new(agent_binary: impl Into<PathBuf>) -> Self {
         Config {
@@ -96,6 +99,7 @@ impl Config {
             spot_notice: Duration::from_secs(2),
             docker_installed: true,
             keep: std::env::var_os("SANDBOX_KEEP").is_some(),
+            bodies: std::env::var_os("SANDBOX_BODIES").map(PathBuf::from),
             verbose_sink: None,
         }
     }

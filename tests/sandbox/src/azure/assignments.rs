@@ -118,7 +118,7 @@ impl Call<'_> {
             &assignment.role,
             &assignment.principal,
         );
-        state.bodies.push(("RoleAssignment".into(), body));
+        state.record("RoleAssignment", body);
         state.assignments.push(assignment);
         Ok(error::document(201, &answer))
     }

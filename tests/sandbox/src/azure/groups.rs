@@ -122,7 +122,7 @@ impl Call<'_> {
         })?;
         let tags = tags(&body)?;
         let mut state = lock(&self.world.state);
-        state.bodies.push(("ResourceGroup".into(), body));
+        state.record("ResourceGroup", body);
         if let Ok(group) = state.group_mut(name) {
             if group.phase != GroupPhase::Live {
                 return Err(ApiError::group_is_going(&group.name));

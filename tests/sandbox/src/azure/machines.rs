@@ -89,7 +89,7 @@ impl Call<'_> {
         let operation = self.world.begin(&known.group, None);
         let mut answer = Value::Null;
         let mut state = lock(&self.world.state);
-        state.bodies.push(("VirtualMachine".into(), body));
+        state.record("VirtualMachine", body);
         if let Some(machine) = state.machine_mut(&known.vm_id) {
             machine.tags = tags;
             machine.wanted.boot_diagnostics = wanted.boot_diagnostics;

@@ -201,7 +201,7 @@ impl Call<'_> {
         let (orders, receiver) = mpsc::unbounded_channel();
         let vm_id = clock::uuid();
         let mut state = lock(&world.state);
-        state.bodies.push(("VirtualMachine".into(), body.clone()));
+        state.record("VirtualMachine", body.clone());
         let (parts, private_ip) = make_parts(
             &mut state, group, name, location, &tags, &wanted, interfaces, &id,
         )?;

@@ -80,7 +80,13 @@ impl Azure {
             config: config.clone(),
             folder: folder.to_owned(),
             directory: directory.clone(),
-            state: Mutex::new(control::initial()),
+            state: Mutex::new(State {
+                recording: config
+                    .bodies
+                    .as_ref()
+                    .map(|folder| folder.join(format!("{}.jsonl", clock::uuid()))),
+                ..control::initial()
+            }),
             blobs: Blobs::new(wire.clone()),
         });
         let api = Api {

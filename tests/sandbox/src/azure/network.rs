@@ -91,7 +91,7 @@ impl Call<'_> {
                 Kind::VirtualNetwork => self.network(&state, &id, location, &body["properties"])?,
                 _ => security_group(&id, &body["properties"])?,
             };
-            state.bodies.push((model.into(), body));
+            state.record(model, body);
             let found = state.open_group(group)?;
             let known = found
                 .resources

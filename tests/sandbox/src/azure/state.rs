@@ -1,11 +1,14 @@
 //! What exists: groups and what is in them, machines, operations.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
 use jiff::Timestamp;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::watch;
 
@@ -234,11 +237,25 @@ pub(super) struct State {
     pub(super) page_size: Option<usize>,
     /// Every body that was taken, with its type.
     pub(super) bodies: Vec<(String, Value)>,
+    /// Where they are written, too.
+    pub(super) recording: Option<PathBuf>,
     /// How many addresses were given out.
     pub(super) addresses: u8,
 }
 
 impl State {
+    /// Keeps a body that was taken.
+    pub(super) fn record(&mut self, model: &str, body: Value) {
+        if let Some(path) = &self.recording {
+            let line = json!({"model": model, "body": body});
+            let file = OpenOptions::new().create(true).append(true).open(path);
+            let written = file.and_then(|mut file| writeln!(file, "{line}"));
+            // Whoever asks for it must not miss any.
+            written.unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        }
+        self.bodies.push((model.to_owned(), body));
+    }
+
     /// A group that is there.
     pub(super) fn group(&self, name: &str) -> Result<&Group> {
         self.groups
