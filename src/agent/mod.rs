@@ -3,6 +3,7 @@
 
 mod config;
 mod endings;
+mod giving_back;
 mod layout;
 mod machine;
 mod process;
@@ -17,7 +18,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::time::{Instant, sleep, timeout};
 
 pub use config::{AgentConfig, Place};
 pub(crate) use program::hex;
@@ -25,7 +26,7 @@ pub(crate) use status::READY;
 #[cfg(test)]
 pub(crate) use tests::CHILDREN;
 
-use crate::cloud::{self, GiveBack};
+use crate::cloud::GiveBack;
 use crate::error::{Error, Kind, Result};
 use crate::forge::{self, Forge, JobRef, Unregistered};
 use crate::host::Host;
@@ -43,6 +44,9 @@ use supervise::Why;
 const DEAD_MAN: &str = "runner-launch-deadline.timer";
 /// How long the runner program may take to end when asked; it reports its job's end meanwhile.
 const GRACE: Duration = Duration::from_secs(20);
+/// The same when the cloud takes the machine away: Google Cloud and Azure leave half a minute, in which
+/// an interrupted run must be told to run again.
+const SHORT_GRACE: Duration = Duration::from_secs(8);
 /// The same on somebody's own machine, where nobody else removes a job's containers: their client
 /// waits ten seconds for each to stop.
 /// <https://docs.docker.com/reference/cli/docker/container/stop/>
@@ -147,9 +151,10 @@ impl Agent {
         if let Some(why) = why {
             tracing::info!("ending: {why}");
         }
-        let grace = match self.config.place {
-            Place::Local { .. } => LASTING_GRACE,
-            Place::Instance { .. } => GRACE,
+        let grace = match (&self.config.place, why) {
+            (Place::Local { .. }, _) => LASTING_GRACE,
+            (_, Some(Why::Interruption(_))) => SHORT_GRACE,
+            (Place::Instance { .. }, _) => GRACE,
         };
         let end = async move {
             if let Some(mut process) = process {
@@ -327,29 +332,5 @@ pub async fn release(file: &Path, host: &Host, printer: &Printer) -> Result<()> 
         Err(_) => tracing::error!("cleaning up took too long"),
     }
     tracing::info!("giving the machine back");
-    let deletion = async { cloud::give_back(&how, host, &Http::new(host)?).await };
-    match timeout_at(deadline, deletion).await {
-        Ok(Ok(true)) => tracing::info!("the cloud deletes this machine"),
-        Ok(Ok(false)) => {}
-        Ok(Err(error)) => tracing::error!("{}", error.chain()),
-        Err(_) => tracing::error!("the cloud didn't answer in time to delete this machine"),
-    }
-    power_off(host)
-}
-
-/// Turns the machine off, whether or not it is being deleted: a machine that is off costs the least.
-fn power_off(host: &Host) -> Result<()> {
-    for (program, args) in [
-        ("systemctl", &["poweroff"][..]),
-        ("shutdown", &["-P", "now"]),
-        ("poweroff", &["-f"]),
-    ] {
-        let done = std::process::Command::new(program).args(args).status();
-        if done.is_ok_and(|status| status.success()) {
-            return Ok(());
-        }
-    }
-    // <https://docs.kernel.org/admin-guide/sysrq.html>
-    std::fs::write(host.path("/proc/sysrq-trigger"), "o")
-        .map_err(|error| Error::other("turning the machine off").caused_by(error))
+    giving_back::give_back(&how, host, deadline).await
 }

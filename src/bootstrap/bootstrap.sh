@@ -16,6 +16,7 @@ say() {
 # The end of the machine, as a program of its own: the agent removes the runner's record and has the
 # machine deleted, where it is there to do it; else this does the latter by itself. Where the cloud
 # deletes what is off, turning it off is enough. It may hold a secret: root's alone from the start.
+# The agent may have it started once more, as a patient one that goes on where the agent can't.
 give_back=$work/give-back
 write_give_back() {
   mkdir -p "$work"
@@ -23,8 +24,12 @@ write_give_back() {
   cat >"$give_back" <<GIVE_BACK
 #!/bin/sh
 released=no
-if [ -x '$program' ] && [ -e '$config' ]; then
+if [ "\${1:-}" != patient ] && [ -x '$program' ] && [ -e '$config' ]; then
+  rm -f '$work/giving-back'
   timeout 200 '$program' agent release --config '$config' && released=yes
+  if [ "\$released" = yes ] && [ -e '$work/giving-back' ]; then
+    exit 0
+  fi
 fi
 if [ "\$released" = no ]; then
   (

@@ -289,6 +289,17 @@ pub enum GiveBack {
     },
 }
 
+impl GiveBack {
+    /// Whether a machine that is off costs as much as one that is on, and there is a way to have it
+    /// deleted.
+    pub fn costs_when_off(&self) -> bool {
+        match self {
+            GiveBack::PowerOff | GiveBack::Gcp { .. } => false,
+            GiveBack::Azure(own) => own.who != azure::give_back::Who::Nobody,
+        }
+    }
+}
+
 /// Asks the cloud to delete this very machine. `false`: there is nobody to ask, or the machine may
 /// not; powering it off is all that is left to do.
 pub async fn give_back(how: &GiveBack, host: &Host, http: &Http) -> Result<bool> {

@@ -11,7 +11,6 @@ use tokio::task::JoinHandle;
 use super::body::{Body, Wanted};
 use super::client::{Api, Call, Client, Failure};
 use super::following::{Made, entitle, not_entitled, until_running};
-use super::operation;
 use super::plan::{AzurePlan, Way};
 use super::refusal::{Meaning, Refusal};
 use super::{instances, left_over, names, network, sizes, tags};
@@ -24,9 +23,6 @@ use crate::ssh;
 /// The most custom data that Azure takes, before Base64.
 /// <https://learn.microsoft.com/en-us/azure/virtual-machines/custom-data>
 const USER_DATA_LIMIT: usize = 65_535;
-
-/// How long a half-made machine's deletion may take.
-const DELETION: Duration = Duration::from_secs(180);
 
 #[async_trait]
 impl Plan for AzurePlan {
@@ -110,8 +106,10 @@ struct Group {
     name: String,
     region: String,
     tags: BTreeMap<String, String>,
-    /// Whether a machine that failed stands in the next one's place.
-    half_made: bool,
+    /// Whether its network is there.
+    has_network: bool,
+    /// Whether a machine's making has begun.
+    has_machine: bool,
 }
 
 /// One creation, with what it has made so far.
@@ -198,13 +196,12 @@ impl<'a> Site<'a> {
         }
     }
 
-    /// Makes the group in a region, unless the present one is there; another one is given up.
+    /// Makes the group in a region, unless the present one will do; another one is given up. So is one
+    /// with a machine that failed: its parts keep their names and its network interface for minutes.
+    /// <https://github.com/Azure/karpenter-provider-azure/issues/92>
     async fn be_in(&mut self, region: &str) -> Result<(), Failure> {
-        if self
-            .group
-            .as_ref()
-            .is_some_and(|group| group.region == region)
-        {
+        let will_do = |group: &Group| group.region == region && !group.has_machine;
+        if self.group.as_ref().is_some_and(will_do) {
             return Ok(());
         }
         self.leave();
@@ -226,7 +223,8 @@ impl<'a> Site<'a> {
             name,
             region: region.to_owned(),
             tags,
-            half_made: false,
+            has_network: false,
+            has_machine: false,
         };
         match answer {
             Ok(_) => {
@@ -234,7 +232,11 @@ impl<'a> Site<'a> {
                 Ok(())
             }
             Err(failure) => {
-                if matches!(&failure, Failure::Refused(refusal) if !refusal.failed) {
+                // Who is asked to come later may have come before.
+                if let Failure::Refused(refusal) = &failure
+                    && !refusal.failed
+                    && refusal.meaning() != Meaning::Throttled
+                {
                     return Err(failure);
                 }
                 // It may be there all the same.
@@ -308,15 +310,10 @@ impl<'a> Site<'a> {
         let Some(group) = &mut self.group else {
             return Err(Error::other("there is no group to launch in").into());
         };
-        if group.half_made {
-            let call = Call::delete(Api::Compute, "virtualMachines", machine(&group.name))
-                .query("forceDeletion", "true");
-            let operation = client.start(&call).await?;
-            operation::wait(client, operation, DELETION).await?;
-            group.half_made = false;
-        } else {
+        if !group.has_network {
             let ssh = &self.plan.asked.ssh;
             network::make(client, &group.name, &group.region, ssh, &group.tags).await?;
+            group.has_network = true;
         }
         let mut disk_gb = candidate.disk_gb;
         let mut tries = super::settling();
@@ -340,12 +337,12 @@ impl<'a> Site<'a> {
                     }
                     disk_gb = needed;
                 }
-                // The network is there, but not everywhere yet.
-                _ if refusal.meaning() == Meaning::Busy && tries.wait().await => {}
+                // The group and the network are there, but not everywhere yet.
+                _ if refusal.is_too_early() && tries.wait().await => {}
                 _ => return Err(Failure::Refused(refusal)),
             }
         };
-        group.half_made = true;
+        group.has_machine = true;
         let principal = operation.read::<Made>().ok().and_then(Made::principal);
         let entitled = async {
             if !self.plan.own_identity {

@@ -19,10 +19,10 @@ use crate::secret::{self, Secret};
 
 const SCRIPT: &str = include_str!("give_back.sh");
 
-/// All of it. A role that was assigned just now counts after minutes only, and the machine may have
-/// been made just now.
+/// All of it. A role that was assigned just now may count after minutes only: whoever still isn't
+/// allowed then asks on in the patient way, the script's.
 /// <https://learn.microsoft.com/en-us/azure/role-based-access-control/troubleshooting#symptom---role-assignment-changes-are-not-being-detected>
-const WITHIN: Duration = Duration::from_secs(120);
+const WITHIN: Duration = Duration::from_secs(20);
 
 /// Between tries while it may not, or not yet.
 const PAUSE: Duration = Duration::from_secs(5);
@@ -195,34 +195,29 @@ async fn delete(
         let why = match token(own, imds, host, http).await {
             Ok(Some(token)) => {
                 let subscription = &machine.subscription_id;
-                let reply = exchange(http, &own.arm, subscription, &call, &token).await?;
-                if reply.status.is_success() {
-                    return Ok(true);
-                }
-                let refusal = Refusal::read(RESOURCE_MANAGER, &reply);
-                match refusal.meaning() {
-                    Meaning::Deleting | Meaning::Missing => return Ok(true),
-                    Meaning::Denied if refusal.code == "ScopeLocked" => {
-                        return Err(doing().caused_by(refusal));
+                match exchange(http, &own.arm, subscription, &call, &token).await {
+                    Ok(reply) if reply.status.is_success() => return Ok(true),
+                    Ok(reply) => {
+                        let refusal = Refusal::read(RESOURCE_MANAGER, &reply);
+                        match refusal.meaning() {
+                            Meaning::Deleting | Meaning::Missing => return Ok(true),
+                            // Nothing that passes by itself.
+                            Meaning::Denied if refusal.code == "ScopeLocked" => {
+                                return Err(doing().caused_by(refusal));
+                            }
+                            // A role that doesn't count yet, something that is still being made, or
+                            // an outage.
+                            _ => refusal.to_string(),
+                        }
                     }
-                    // A role that doesn't count yet, or something that is still being made.
-                    Meaning::Denied
-                    | Meaning::Credentials
-                    | Meaning::Busy
-                    | Meaning::Conflict
-                    | Meaning::Throttled => refusal.to_string(),
-                    _ => return Err(doing().caused_by(refusal)),
+                    Err(error) => error.chain(),
                 }
             }
             Ok(None) => "it has no identity".to_owned(),
             Err(error) => error.chain(),
         };
         if Instant::now() + PAUSE > deadline {
-            tracing::error!(
-                "this machine can't have itself deleted, and costs on until it is stopped or \
-                 swept: {why}"
-            );
-            return Ok(false);
+            return Err(doing().caused_by(why));
         }
         tracing::debug!("this machine can't have itself deleted yet: {why}");
         tokio::time::sleep(PAUSE).await;

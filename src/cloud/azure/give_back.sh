@@ -43,31 +43,38 @@ delete_group() {
   fi
 }
 
-# The group must be one that was made for this machine alone.
+lower() {
+  printf '%s' "$1" | tr '[:upper:]' '[:lower:]'
+}
+
+# The group must be one that was made for this machine alone; 2: it is not.
 find_group() {
   group=$(about resourceGroupName) && machine=$(about name) && tags=$(about tags) &&
     subscription=$(about subscriptionId) || return 1
   [ -n "$group" ] && [ -n "$subscription" ] || return 1
-  [ "$(printf '%s' "$group" | tr '[:upper:]' '[:lower:]')" = "$(printf '%s' "$machine" | tr '[:upper:]' '[:lower:]')" ] ||
-    return 1
+  [ "$(lower "$group")" = "$(lower "$machine")" ] || return 2
   case ";$tags" in
     *';runner-launch:'*) ;;
-    *) return 1 ;;
+    *) return 2 ;;
   esac
   url="$arm/subscriptions/$subscription/resourceGroups/$group?api-version=2021-04-01"
   url="$url&forceDeletionTypes=Microsoft.Compute%2FvirtualMachines"
 }
 
-# A role that was assigned just now counts after minutes only.
+ask_for_deletion() {
+  find_group || return
+  delete_group "$url" || return 1
+}
+
+# A role that was assigned just now counts after minutes only, and outages pass. Off, the machine would
+# cost the same and could ask no more: it asks for a day.
 delete_machine() {
-  find_group || return 1
-  for pause in ${give_back_pauses:-5 10 15 20 30 30}; do
-    if delete_group "$url"; then
-      return 0
-    fi
+  for pause in ${give_back_pauses:-5 10 15 20 30 30 $(yes 60 | head -n 1440)}; do
+    ask_for_deletion && return 0
+    [ "$?" -ne 2 ] || return 1
     sleep "$pause"
   done
-  delete_group "$url"
+  ask_for_deletion
 }
 
 umask 077

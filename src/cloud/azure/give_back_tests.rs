@@ -119,6 +119,14 @@ async fn a_role_that_doesn_t_count_yet_is_waited_for() {
 }
 
 #[tokio::test]
+async fn what_isn_t_allowed_for_long_is_an_error() {
+    let server = server(|_| Answer::refusal(403, "AuthorizationFailed", "not yet")).await;
+    let error = ask(&server, Who::System).await.unwrap_err();
+    assert!(error.chain().contains("not yet"), "{}", error.chain());
+    assert!(server.all(DELETE).len() > 2);
+}
+
+#[tokio::test]
 async fn what_goes_already_is_good() {
     for (status, code) in [
         (409, "ResourceGroupBeingDeleted"),

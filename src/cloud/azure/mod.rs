@@ -30,7 +30,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use self::asked::Asked;
-use self::client::Client;
+use self::client::{Call, Client, Failure};
+use self::operation::Operation;
 use self::plan::AzurePlan;
 use super::{Cloud, Instance, InstanceRef, Plan};
 use crate::error::{Error, Result};
@@ -42,6 +43,7 @@ use crate::spec::InstanceSpec;
 #[derive(Debug)]
 pub struct Azure {
     client: Arc<Client>,
+    looks: instances::Looks,
 }
 
 impl Azure {
@@ -50,6 +52,7 @@ impl Azure {
     pub fn new(host: Host, http: Http) -> Self {
         Self {
             client: Arc::new(Client::new(host, http)),
+            looks: instances::Looks::default(),
         }
     }
 }
@@ -65,7 +68,7 @@ impl Cloud for Azure {
     }
 
     async fn inspect(&self, instance: &InstanceRef) -> Result<Option<Instance>> {
-        instances::inspect(&self.client, instance).await
+        self.looks.inspect(&self.client, instance).await
     }
 
     async fn console(&self, instance: &InstanceRef) -> Result<Option<String>> {
@@ -95,6 +98,17 @@ pub fn region(text: &str) -> Result<String, String> {
 /// See [`super::is_id`].
 pub fn is_id(text: &str) -> bool {
     names::is_name(text)
+}
+
+/// Sends a call about what is in a group that was made just now.
+async fn start_early(client: &Client, call: &Call) -> Result<Operation, Failure> {
+    let mut tries = settling();
+    loop {
+        match client.start(call).await {
+            Err(Failure::Refused(refusal)) if refusal.is_too_early() && tries.wait().await => {}
+            answer => return answer,
+        }
+    }
 }
 
 /// Waits between tries while what was just made isn't known everywhere yet, or something else is

@@ -159,7 +159,7 @@ pub(super) async fn make(
         .body(&network)?,
     ];
     let [first, second] = calls.map(async |call| {
-        let operation = client.start(&call).await?;
+        let operation = super::start_early(client, &call).await?;
         operation::wait(client, operation, WITHIN).await
     });
     tokio::try_join!(Box::pin(first), Box::pin(second))?;

@@ -274,6 +274,16 @@ impl Refusal {
         }
     }
 
+    /// Whether it is about what was made just now, and isn't known everywhere yet.
+    pub(super) fn is_too_early(&self) -> bool {
+        let unknown = [
+            "ResourceGroupNotFound",
+            "ParentResourceNotFound",
+            "InvalidResourceReference",
+        ];
+        self.meaning() == Meaning::Busy || unknown.contains(&self.code.as_str())
+    }
+
     pub(super) fn meaning(&self) -> Meaning {
         let meaning = Meaning::of(&self.code, &self.message);
         match (meaning, self.status) {

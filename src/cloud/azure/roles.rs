@@ -128,7 +128,7 @@ pub(super) async fn let_delete(
             // The same role for the same identity on the same group is all that is wanted.
             Failure::Refused(refusal) if refusal.code == "RoleAssignmentExists" => return Ok(()),
             Failure::Refused(refusal)
-                if refusal.meaning() == Meaning::PrincipalUnknown
+                if (refusal.meaning() == Meaning::PrincipalUnknown || refusal.is_too_early())
                     && started.elapsed() < UNKNOWN => {}
             _ => return Err(failure),
         }
