@@ -13,6 +13,7 @@
 mod action;
 mod agent;
 mod aws;
+mod azure;
 mod closed;
 mod command_line;
 mod component;

@@ -209,14 +209,12 @@ impl World {
     }
 
     /// Runs `launch` on Azure with these further arguments.
-    #[allow(dead_code, reason = "the tests of Azure come next")]
     pub(crate) async fn launch_azure(&self, args: &[&str]) -> Done {
         self.run(&[&["launch", "--cloud=azure"], args].concat())
             .await
     }
 
     /// The one live machine on Azure, running or stopped.
-    #[allow(dead_code, reason = "the tests of Azure come next")]
     pub(crate) fn azure_instance(&self) -> AzureInstanceView {
         let live = self.sandbox.azure().live();
         assert_eq!(live.len(), 1, "{}", self.report());

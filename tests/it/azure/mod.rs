@@ -1,0 +1,3 @@
+//! What Azure alone has; what holds on every cloud is tested beside, by promise.
+
+mod launch;
