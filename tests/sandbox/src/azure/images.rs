@@ -185,14 +185,9 @@ fn known_location(location: &str) -> Result<()> {
     }
 }
 
-/// A resource that stands for an image: a managed one, one of the gallery, or a version of that.
-pub(super) fn resource(kind: Kind, group: &str, name: &str, rest: &[String]) -> Option<Value> {
-    if !group.eq_ignore_ascii_case(SHARED) {
-        return None;
-    }
-    let id = kind.id(SHARED, name);
-    let rest: Vec<&str> = rest.iter().map(String::as_str).collect();
-    let described = json!({
+/// What a gallery says of the image that there is.
+fn described() -> Value {
+    json!({
         "osType": "Linux",
         "osState": "Generalized",
         "hyperVGeneration": "V2",
@@ -200,7 +195,35 @@ pub(super) fn resource(kind: Kind, group: &str, name: &str, rest: &[String]) -> 
         "features": [{"name": "SecurityType", "value": "TrustedLaunchSupported"}],
         "identifier": {"publisher": "octo", "offer": "ci", "sku": "runner"},
         "provisioningState": "Succeeded",
-    });
+    })
+}
+
+/// An image of a gallery that is open to others; all have the same one.
+pub(super) fn open([location, _, gallery, image]: &[String; 4], kind: &str) -> Result<Value> {
+    known_location(location)?;
+    let id = format!("/{kind}/{gallery}/images/{image}");
+    if !image.eq_ignore_ascii_case("runner") {
+        return Err(no_gallery_image(&id));
+    }
+    let mut properties = described();
+    // Others' images are read where they are, and are never being made.
+    if let Some(fields) = properties.as_object_mut() {
+        fields.remove("provisioningState");
+    }
+    Ok(json!({
+        "name": "runner", "location": location, "identifier": {"uniqueId": id},
+        "properties": properties,
+    }))
+}
+
+/// A resource that stands for an image: a managed one, one of the gallery, or a version of that.
+pub(super) fn resource(kind: Kind, group: &str, name: &str, rest: &[String]) -> Option<Value> {
+    if !group.eq_ignore_ascii_case(SHARED) {
+        return None;
+    }
+    let id = kind.id(SHARED, name);
+    let rest: Vec<&str> = rest.iter().map(String::as_str).collect();
+    let described = described();
     let (id, kind, properties) = match (kind, name, &rest[..]) {
         (Kind::Image, "runner-image", []) => (
             id,

@@ -209,6 +209,7 @@ impl Call<'_> {
             ("GET", Route::Skus) => self.list_skus(),
             ("GET", Route::ImageVersions(names)) => self.list_versions(names),
             ("GET", Route::ImageVersion(names, version)) => self.get_version(names, version),
+            ("GET", Route::OpenImage(names)) => self.get_open_image(names),
             ("GET", Route::Feature(provider, name)) => self.get_feature(provider, name),
             ("GET", Route::Permissions(scope)) => self.list_permissions(scope),
             ("PUT", Route::RoleAssignment(scope, name)) => self.put_assignment(scope, name),

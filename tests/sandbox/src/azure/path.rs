@@ -129,6 +129,9 @@ pub(super) enum Route {
     /// Location, publisher, offer, SKU.
     ImageVersions([String; 4]),
     ImageVersion([String; 4], String),
+    /// An image of somebody's gallery that is open to others: location, `communityGalleries` or
+    /// `sharedGalleries`, gallery, image.
+    OpenImage([String; 4]),
     Feature(String, String),
     /// Of a scope.
     Permissions(String),
@@ -209,6 +212,7 @@ impl Route {
             Route::OperationResult(provider, _) => (provider, "operationResults"),
             Route::Skus => ("Microsoft.Compute", "skus"),
             Route::ImageVersions(_) | Route::ImageVersion(..) => ("Microsoft.Compute", "versions"),
+            Route::OpenImage(_) => ("Microsoft.Compute", "galleries"),
             Route::Feature(..) => ("Microsoft.Features", "features"),
             Route::Permissions(_) => ("Microsoft.Authorization", "permissions"),
             Route::RoleAssignment(..) => ("Microsoft.Authorization", "roleAssignments"),
@@ -287,6 +291,15 @@ fn in_subscription(words: &[String]) -> Route {
                 _ => Route::Unknown,
             }
         }
+        [
+            "microsoft.compute",
+            "locations",
+            _,
+            "communitygalleries" | "sharedgalleries",
+            _,
+            "images",
+            _,
+        ] => Route::OpenImage([text(2), text(3), text(4), text(6)]),
         ["microsoft.compute", "locations", _, "operations", _] => {
             Route::Operation("Microsoft.Compute", text(4))
         }
@@ -347,6 +360,10 @@ mod tests {
                 "/providers/Microsoft.Compute/locations/westus2/publishers/Canonical/artifacttypes/\
                  vmimage/offers/ubuntu-24_04-lts/skus/server/versions",
                 "arm:LIST versions",
+            ),
+            (
+                "/providers/Microsoft.Compute/locations/westus2/communityGalleries/g/images/i",
+                "arm:GET galleries",
             ),
             (
                 "/providers/Microsoft.Compute/locations/westus2/operations/1",

@@ -122,6 +122,18 @@ impl Call<'_> {
         }
     }
 
+    /// <https://learn.microsoft.com/en-us/rest/api/compute/community-gallery-images/get>
+    /// <https://learn.microsoft.com/en-us/rest/api/compute/shared-gallery-images/get>
+    pub(super) fn get_open_image(&self, names: &[String; 4]) -> Result<Response> {
+        let kind = match names[1].eq_ignore_ascii_case("communityGalleries") {
+            true => "communityGalleries",
+            false => "sharedGalleries",
+        };
+        let action = format!("Microsoft.Compute/locations/{kind}/images/read");
+        self.require(&action, &subscription_id())?;
+        images::open(names, kind).map(|document| error::document(200, &document))
+    }
+
     /// <https://learn.microsoft.com/en-us/rest/api/resources/features/get>
     pub(super) fn get_feature(&self, provider: &str, name: &str) -> Result<Response> {
         self.require(

@@ -256,4 +256,18 @@ async fn sizes_images_features_and_identities_are_read() {
         lab.get(gallery, COMPUTE).await.code(),
         "NoRegisteredProviderFound"
     );
+
+    // Galleries that are open to others: to look at them is a permission of its own.
+    let open = |image: &str| {
+        let gallery = "communityGalleries/octo-1234/images";
+        format!("/providers/Microsoft.Compute/locations/westus2/{gallery}/{image}")
+    };
+    let got = lab.get(&open("runner"), "2023-07-03").await;
+    assert_eq!(got.code(), "AuthorizationFailed");
+    lab.azure
+        .allow_only(&["Microsoft.Compute/locations/communityGalleries/images/read"]);
+    let got = lab.get(&open("runner"), "2023-07-03").await;
+    assert_eq!(got.body["properties"]["architecture"], "x64", "{got:?}");
+    let got = lab.get(&open("other"), "2023-07-03").await;
+    assert_eq!((got.status, got.code()), (404, "GalleryImageNotFound"));
 }
