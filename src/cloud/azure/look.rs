@@ -9,7 +9,7 @@ use super::asked::Asked;
 use super::client::{Api, Call, Client, Failure};
 use super::images::{self, Found, Market, WantedImage};
 use super::left_over;
-use super::refusal::Meaning;
+use super::refusal::{Meaning, Refusal};
 use super::roles;
 use super::sizes;
 use crate::cloud::{Arch, InstanceRef};
@@ -123,13 +123,28 @@ async fn look(client: &Client, region: &str, asked: &Asked) -> Result<Facts> {
     let (sizes, image, images) =
         Box::pin(async { tokio::join!(sizes_in(client, region, asked), image, join_all(markets)) })
             .await;
-    let doing = |failure: Failure| failure.during(format!("looking for the image in {region}"));
+    let doing = |failure: Failure| match failure {
+        Failure::Refused(refusal) if refusal.code == NO_REGION => no_region(region, refusal),
+        failure => failure.during(format!("looking for the image in {region}")),
+    };
     let images: Result<BTreeMap<_, _>, Failure> = images.into_iter().collect();
     Ok(Facts {
         sizes: sizes?,
         image: image.map_err(doing)?,
         images: images.map_err(doing)?,
     })
+}
+
+/// What a read in a region that there isn't is refused with.
+/// <https://learn.microsoft.com/en-us/azure/azure-resource-manager/troubleshooting/common-deployment-errors>
+const NO_REGION: &str = "LocationNotAvailableForResourceType";
+
+/// A region without any images is none: that is a slip of the user's, and no lack of room that
+/// passes.
+fn no_region(region: &str, refusal: Refusal) -> Error {
+    Error::usage(format!("--cloud-region: Azure has no machines in {region}"))
+        .caused_by(refusal)
+        .hint("az account list-locations --query [].name shows the regions that there are")
 }
 
 /// The marketplace's images that the launch may need, as far as the names of the sizes tell.
