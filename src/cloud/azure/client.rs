@@ -227,6 +227,17 @@ impl Failure {
         self.meaning() == Some(Meaning::Missing)
     }
 
+    /// Whether there is no such subscription, as far as the launcher sees: nothing in it can be had.
+    pub(super) fn is_without_subscription(&self) -> bool {
+        match self {
+            Failure::Refused(refusal) => matches!(
+                refusal.code.as_str(),
+                "SubscriptionNotFound" | "InvalidSubscriptionId"
+            ),
+            Failure::Broken(_) => false,
+        }
+    }
+
     /// Whether the same call, if it may be repeated, may do better in a moment.
     pub(super) fn is_passing(&self) -> bool {
         match self {

@@ -483,7 +483,12 @@ pub(super) async fn look_at_id(
         plan: None,
     };
     let call = Call::get(api, "images", path);
-    Ok(match read::<Whole>(client, &call).await? {
+    let looked = match read::<Whole>(client, &call).await {
+        // The image's own, which needn't be the launch's.
+        Err(failure) if failure.is_without_subscription() => None,
+        looked => looked?,
+    };
+    Ok(match looked {
         Some(Answer::Told(whole)) => Found::Image(whole.properties.add_to(known)),
         Some(Answer::Denied) => Found::Unread(known),
         None => Found::Missing,

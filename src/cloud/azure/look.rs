@@ -285,10 +285,10 @@ async fn identity(client: &Client, id: &str) -> Result<Identity> {
     };
     match client.call::<Answer>(&call).await {
         Ok(answer) => Ok(known(answer.properties.and_then(|all| all.client_id))),
-        Err(failure) if failure.is_missing() => Err(Error::usage(format!(
-            "--cloud-permission-set: there is no identity {id}"
-        ))
-        .hint("az identity list --query [].id shows those that there are")),
+        Err(failure) if failure.is_missing() || failure.is_without_subscription() => Err(
+            Error::usage(format!("--cloud-permission-set: there is no identity {id}"))
+                .hint("az identity list --query [].id shows those that there are"),
+        ),
         Err(failure) if is_tolerated(&failure) => Ok(known(None)),
         Err(failure) => Err(failure.during(format!("looking for the identity {id}"))),
     }
@@ -324,6 +324,7 @@ async fn encryption(client: &Client) -> Result<bool> {
 /// some of it.
 pub(super) fn is_tolerated(failure: &Failure) -> bool {
     match failure {
+        _ if failure.is_without_subscription() => false,
         Failure::Refused(refusal) => {
             refusal.meaning() == Meaning::Denied
                 || matches!(
