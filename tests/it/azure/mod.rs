@@ -1,3 +1,5 @@
 //! What Azure alone has; what holds on every cloud is tested beside, by promise.
 
+mod capacity;
 mod launch;
+mod places;
