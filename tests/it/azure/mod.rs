@@ -2,4 +2,5 @@
 
 mod capacity;
 mod launch;
+mod patience;
 mod places;

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
@@ -232,10 +232,22 @@ impl Azure {
         }
     }
 
-    /// Makes a machine this much older.
+    /// Makes a machine this much older, and whatever time its maker has noted on its group.
     pub fn age(&self, name: &str, by: Duration) {
         let by = SignedDuration::try_from(by).unwrap_or(SignedDuration::MAX);
-        self.with(name, |machine| machine.created -= by);
+        let group = self.with(name, |machine| {
+            machine.created -= by;
+            machine.group.clone()
+        });
+        let mut state = lock(&self.world.state);
+        let Some(Ok(group)) = group.map(|name| state.group_mut(&name)) else {
+            return;
+        };
+        for value in group.tags.values_mut() {
+            if let Ok(time) = value.parse::<Timestamp>() {
+                *value = (time - by).to_string();
+            }
+        }
     }
 
     /// Takes a group's tags away, so that it is anybody's.
