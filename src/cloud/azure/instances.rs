@@ -370,7 +370,11 @@ pub(super) async fn inspect(client: &Client, instance: &InstanceRef) -> Result<O
         format!("resourceGroups/{name}"),
     );
     match client.call::<Group>(&call).await {
-        Ok(group) => Ok(Some(group.instance(client.now()))),
+        Ok(group) => {
+            let instance = group.instance(client.now());
+            // Its machine isn't there yet, or no more: who has seen it knows which.
+            Ok(Some(instance).filter(|known| known.state != InstanceState::Pending))
+        }
         Err(failure) if failure.is_missing() => Ok(None),
         Err(failure) => Err(failure.during(doing())),
     }

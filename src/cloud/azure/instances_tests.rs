@@ -2,6 +2,7 @@ use serde_json::json;
 
 use super::*;
 use crate::cloud::azure::scripted::{Answer, SUBSCRIPTION, Seen, Server, TOKEN, token};
+use crate::host::Host;
 
 const GROUP: &str = "cml-x-0a1b2c3d4e5f";
 
@@ -243,16 +244,24 @@ async fn the_console_is_read_without_a_token() {
 
 #[tokio::test]
 async fn a_machine_that_is_gone_leaves_its_group_to_be_seen() {
-    let (_server, client) =
-        client(
-            |seen, _| match seen.line.ends_with(&format!("/resourceGroups/{GROUP}")) {
-                true => Answer::json(&json!({"name": GROUP, "location": "westus2",
-                "tags": {"runner-launch": "1", "runner-launch-id": "l"},
-                "properties": {"provisioningState": "Succeeded"}})),
-                false => Answer::refusal(404, "ResourceNotFound", ""),
-            },
-        )
-        .await;
-    let seen = inspect(&client, &reference()).await.unwrap().unwrap();
-    assert_eq!(seen.state, InstanceState::Stopped);
+    let now = Host::fixed::<&str, &str>([]).now().to_string();
+    for (made, expected) in [
+        ("2020-01-01T00:00:00Z", Some(InstanceState::Stopped)),
+        // It may only be about to be there.
+        (now.as_str(), None),
+    ] {
+        let group = json!({"name": GROUP, "location": "westus2",
+            "tags": {"runner-launch": "1", "runner-launch-id": "l", "runner-launch-time": made},
+            "properties": {"provisioningState": "Succeeded"}});
+        let (_server, client) =
+            client(
+                move |seen, _| match seen.line.ends_with(&format!("/resourceGroups/{GROUP}")) {
+                    true => Answer::json(&group),
+                    false => Answer::refusal(404, "ResourceNotFound", ""),
+                },
+            )
+            .await;
+        let seen = inspect(&client, &reference()).await.unwrap();
+        assert_eq!(seen.map(|seen| seen.state), expected, "{made}");
+    }
 }
