@@ -122,7 +122,10 @@ pub(super) async fn live(
             }
         }
     }
-    tokio::time::sleep(world.config.shutdown_delay).await;
+    // A guest that turned itself off is off; what Azure does to a machine takes its time.
+    if becomes != Phase::Stopped {
+        tokio::time::sleep(world.config.shutdown_delay).await;
+    }
     // An order to delete may have come while it went off.
     let ending = world.with_machine(&id, |machine| machine.phase.is_ending());
     if becomes == Phase::Deleted || ending == Some(true) {
