@@ -6,6 +6,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use runner_launch::cli::options::{Form, Mode, OPTIONS, Opt};
+use sandbox::FederatedToken;
 
 use crate::documents::{described, hold, yaml};
 use crate::world::{World, program};
@@ -151,8 +152,13 @@ impl Project {
 
     /// Runs the whole pipeline; the answer is whether it succeeded, and its log.
     async fn run(&self, world: &World) -> (bool, String) {
+        self.run_in(world, world.sandbox.gitlab_env()).await
+    }
+
+    /// The same with other variables.
+    async fn run_in(&self, world: &World, env: Vec<(String, String)>) -> (bool, String) {
         let mut variables = String::new();
-        for (name, value) in world.sandbox.gitlab_env() {
+        for (name, value) in env {
             if !["HOME", "PATH"].contains(&name.as_str()) {
                 let _ = writeln!(variables, "{name}: {}", yaml(&value));
             }
@@ -254,6 +260,46 @@ use:
     assert!(log.contains(&used), "{log}");
     // The last job has stopped it.
     assert!(log.contains("destroyed"), "{log}");
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn on_azure_the_job_s_own_token_takes_the_place_of_a_secret() {
+    if !has_runner() {
+        return;
+    }
+    let world = World::gitlab().await;
+    let azure = world.sandbox.azure();
+    let binary = inputs(&world);
+    let signed_in = format!(
+        "azure-client-id: {}, azure-tenant-id: {}, azure-subscription-id: {}",
+        azure.client_id(),
+        azure.tenant(),
+        azure.subscription()
+    );
+    let project = Project::new(
+        &world,
+        &format!(
+            r#"
+include:
+  - local: templates/launch.yml
+    inputs: {{ {binary}, cloud: azure, labels: gpu, name: piped, idle-timeout: never, {signed_in} }}
+  - local: templates/stop.yml
+    inputs: {{ {binary}, {signed_in} }}
+"#
+        ),
+    );
+    let mut env = world.sandbox.gitlab_env();
+    env.retain(|(name, _)| {
+        !["CLIENT_ID", "CLIENT_SECRET", "TENANT_ID", "SUBSCRIPTION_ID"]
+            .iter()
+            .any(|end| *name == format!("AZURE_{end}"))
+    });
+    let token = azure.federated_token(FederatedToken::OfGitLab);
+    env.push(("RUNNER_LAUNCH_ID_TOKEN".into(), token));
+    let (done, log) = project.run_in(&world, env).await;
+    assert!(done && log.contains("destroyed"), "{log}\n{}", world.report());
+    assert_eq!(azure.instances().len(), 1, "{}", world.report());
     world.finish().await;
 }
 
