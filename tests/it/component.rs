@@ -298,7 +298,11 @@ include:
     let token = azure.federated_token(FederatedToken::OfGitLab);
     env.push(("RUNNER_LAUNCH_ID_TOKEN".into(), token));
     let (done, log) = project.run_in(&world, env).await;
-    assert!(done && log.contains("destroyed"), "{log}\n{}", world.report());
+    assert!(
+        done && log.contains("destroyed"),
+        "{log}\n{}",
+        world.report()
+    );
     assert_eq!(azure.instances().len(), 1, "{}", world.report());
     world.finish().await;
 }

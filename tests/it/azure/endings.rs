@@ -256,30 +256,3 @@ async fn a_launch_that_is_given_up_while_the_machine_is_made_leaves_nothing() {
     assert_ne!(done.code, 0, "{}", world.report());
     world.finish().await;
 }
-
-#[tokio::test]
-async fn a_cloud_that_refuses_the_deletion_leaves_a_machine_that_is_off() {
-    let world = World::new().await;
-    let azure = world.sandbox.azure();
-    let refused = FaultKind::Status(400);
-    world
-        .sandbox
-        .fault("instance:arm:DELETE resourceGroups", None, refused);
-    let done = world.launch_azure(&["--idle-timeout=1"]).await;
-    assert_eq!(done.code, 0, "{}", world.report());
-    let name = world.azure_instance().name;
-    world
-        .until("it is off", || {
-            azure
-                .live()
-                .iter()
-                .all(|machine| machine.state == "stopped")
-        })
-        .await;
-    azure.age(&name, Duration::from_secs(13 * 3600));
-    let done = world
-        .run(&["sweep", "--cloud=azure", "--older-than=12h"])
-        .await;
-    assert_eq!(done.code, 0, "{}", world.report());
-    world.finish().await;
-}

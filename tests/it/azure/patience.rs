@@ -85,3 +85,28 @@ async fn the_next_launch_deletes_what_could_not_delete_itself() {
     }
     world.finish().await;
 }
+
+#[tokio::test]
+async fn a_cloud_that_refuses_the_deletion_leaves_a_machine_that_can_be_swept() {
+    let world = World::new().await;
+    let azure = world.sandbox.azure();
+    let refused = FaultKind::Status(400);
+    world
+        .sandbox
+        .fault("instance:arm:DELETE resourceGroups", None, refused);
+    let done = world.launch_azure(&["--idle-timeout=1"]).await;
+    assert_eq!(done.code, 0, "{}", world.report());
+    let name = world.azure_instance().name;
+    let asks_on = "it stays on, and goes on asking";
+    world
+        .until("the agent has given up", || {
+            azure.console(&name).contains(asks_on)
+        })
+        .await;
+    azure.age(&name, Duration::from_secs(13 * 3600));
+    let done = world
+        .run(&["sweep", "--cloud=azure", "--older-than=12h"])
+        .await;
+    assert_eq!(done.code, 0, "{}", world.report());
+    world.finish().await;
+}
