@@ -62,6 +62,15 @@ impl<T: Clone> Cached<T> {
             (Err(error), None) => Err(error),
         }
     }
+
+    /// Lets go of a value that was refused before its time; of the one that is held by now, if
+    /// somebody was quicker, not.
+    pub async fn forget(&self, is_refused: impl FnOnce(&T) -> bool) {
+        let mut held = self.held.lock().await;
+        if held.as_ref().is_some_and(|held| is_refused(&held.value)) {
+            *held = None;
+        }
+    }
 }
 
 impl<T: Clone> Default for Cached<T> {
@@ -97,5 +106,24 @@ mod tests {
         assert_eq!(failing().await.unwrap(), 3, "still good for 200 s");
         let failing = cache.get(at(3001), async || Err(Error::other("down")));
         assert!(failing.await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_value_that_was_refused_is_fetched_again_and_one_that_took_its_place_is_kept() {
+        let cache = Cached::new();
+        let get = |value: u32| {
+            let fetch = async move || {
+                let expires = None;
+                Ok(Expiring { value, expires })
+            };
+            cache.get(at(0), fetch)
+        };
+        assert_eq!(get(1).await.unwrap(), 1);
+        for (refused, next) in [(1, 2), (1, 2), (2, 4)] {
+            cache.forget(|held| *held == refused).await;
+            assert_eq!(get(next).await.unwrap(), next);
+        }
+        cache.forget(|held| *held == 2).await;
+        assert_eq!(get(5).await.unwrap(), 4);
     }
 }

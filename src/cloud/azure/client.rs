@@ -1,8 +1,8 @@
 //! Resource Manager's REST API: calls in, JSON out; refusals become errors here.
 
 use bytes::Bytes;
-use http::Method;
 use http::header::{self, HeaderValue};
+use http::{Method, StatusCode};
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -196,6 +196,23 @@ impl Call {
             .append_pair("api-version", self.api.version());
         Ok(url)
     }
+
+    fn request(&self, url: &Url, bearer: &Secret) -> Result<Request> {
+        let mut request = Request::new(self.method.clone(), url.clone());
+        request.body = self.body.clone();
+        let headers = &mut request.headers;
+        headers.insert(header::AUTHORIZATION, authorization(bearer)?);
+        if !self.body.is_empty() {
+            headers.insert(
+                header::CONTENT_TYPE,
+                HeaderValue::from_static("application/json"),
+            );
+        } else if self.method == Method::POST || self.method == Method::PUT {
+            // Who sends nothing must say so: 411 Length Required.
+            headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
+        }
+        Ok(request)
+    }
 }
 
 /// Why a call brought nothing.
@@ -374,10 +391,33 @@ impl Client {
             true => "",
             false => self.subscription()?,
         };
+        let url = call.url(&self.arm()?, subscription)?;
+        let build = |bearer: &Secret| call.request(&url, bearer);
+        self.authorized(&call.name(), call.policy(), build).await
+    }
+
+    /// Sends a request with a token; once more with another one where that is refused, for then
+    /// nothing was done.
+    async fn authorized(
+        &self,
+        what: &str,
+        policy: Policy,
+        build: impl Fn(&Secret) -> Result<Request> + Send + Sync,
+    ) -> Result<Reply, Failure> {
         let bearer = self.chain.bearer().await?;
-        let arm = self.arm()?;
-        let reply = exchange(&self.http, &arm, subscription, call, &bearer).await?;
-        success(reply)
+        let send = |bearer: Secret| {
+            let build = &build;
+            self.http.send(what, policy, move || build(&bearer), judge)
+        };
+        let reply = send(bearer.clone()).await?;
+        if reply.status != StatusCode::UNAUTHORIZED {
+            return success(reply);
+        }
+        let next = self.chain.bearer_after(&bearer).await?;
+        match next.expose() == bearer.expose() {
+            true => success(reply),
+            false => success(send(next).await?),
+        }
     }
 
     /// Reads what is at an address that Resource Manager gave. Whether its status is a success is
@@ -388,15 +428,13 @@ impl Client {
         url: &Url,
         policy: Policy,
     ) -> Result<Reply, Failure> {
-        let bearer = self.chain.bearer().await?;
-        let build = || {
+        let build = |bearer: &Secret| {
             let mut request = Request::new(Method::GET, url.clone());
-            let authorization = authorization(&bearer)?;
+            let authorization = authorization(bearer)?;
             request.headers.insert(header::AUTHORIZATION, authorization);
             Ok(request)
         };
-        let reply = self.http.send(what, policy, build, judge).await?;
-        success(reply)
+        self.authorized(what, policy, build).await
     }
 
     /// An address in an answer, if it is Resource Manager's own: our token goes nowhere else.
@@ -454,22 +492,7 @@ pub(super) async fn exchange(
     bearer: &Secret,
 ) -> Result<Reply> {
     let url = call.url(arm, subscription)?;
-    let build = || {
-        let mut request = Request::new(call.method.clone(), url.clone());
-        request.body = call.body.clone();
-        let headers = &mut request.headers;
-        headers.insert(header::AUTHORIZATION, authorization(bearer)?);
-        if !call.body.is_empty() {
-            headers.insert(
-                header::CONTENT_TYPE,
-                HeaderValue::from_static("application/json"),
-            );
-        } else if call.method == Method::POST || call.method == Method::PUT {
-            // Who sends nothing must say so: 411 Length Required.
-            headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
-        }
-        Ok(request)
-    };
+    let build = || call.request(&url, bearer);
     http.send(&call.name(), call.policy(), build, judge).await
 }
 

@@ -52,6 +52,37 @@ async fn a_call_goes_below_the_subscription_with_version_and_token() {
 }
 
 #[tokio::test]
+async fn a_token_that_ended_early_is_fetched_anew_once() {
+    // Only the second token is good; a later one ends the test.
+    let server = Server::start(|seen, before| match seen.line.as_str() {
+        TOKEN => token(["first", "second", "third"][before]),
+        _ if seen.header("authorization") == Some("Bearer second") => {
+            Answer::json(&json!({ "value": [] }))
+        }
+        _ => Answer::refusal(401, "ExpiredAuthenticationToken", "over"),
+    })
+    .await;
+    let (host, http) = server.signed_in();
+    let client = Client::new(host, http);
+    let calls = [group("a"), group("b")];
+    let [a, b] = calls.each_ref().map(|call| client.list::<Value>(call));
+    let (a, b) = tokio::join!(a, b);
+    assert_eq!((a.unwrap().len(), b.unwrap().len()), (0, 0));
+    let url = client.own(&server.url).unwrap();
+    client.fetch("x", &url, Policy::ONCE).await.unwrap();
+    assert_eq!(server.all(TOKEN).len(), 2);
+}
+
+#[tokio::test]
+async fn a_token_that_is_never_good_ends_the_call() {
+    let (client, server) =
+        client(|_, _| Answer::refusal(401, "InvalidAuthenticationToken", "who?")).await;
+    let failure = client.call::<Value>(&group("a")).await.unwrap_err();
+    assert_eq!(failure.meaning(), Some(Meaning::Credentials));
+    assert_eq!(server.all(TOKEN).len(), 2);
+}
+
+#[tokio::test]
 async fn what_passes_is_tried_again_and_the_rest_is_told() {
     let (client, server) = client(|_, before| match before {
         0 => Answer::refusal(429, "TooManyRequests", "slow").header("Retry-After", "0"),

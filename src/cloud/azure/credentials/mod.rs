@@ -146,6 +146,14 @@ impl Chain {
         self.cached.get(now, async || self.find().await).await
     }
 
+    /// The next one to send, after one was refused: tokens can end before their time.
+    /// <https://learn.microsoft.com/en-us/entra/identity/conditional-access/concept-continuous-access-evaluation>
+    pub(super) async fn bearer_after(&self, refused: &Secret) -> Result<Secret> {
+        let is_refused = |held: &Secret| held.expose() == refused.expose();
+        self.cached.forget(is_refused).await;
+        self.bearer().await
+    }
+
     /// The client secret, where that is the source.
     pub(super) fn client_secret(&self) -> Result<Option<ClientSecret>> {
         ClientSecret::given(&self.host)
