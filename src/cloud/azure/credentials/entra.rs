@@ -10,8 +10,10 @@ use serde::Deserialize;
 
 use super::{Application, Context, denied};
 use crate::cache::Expiring;
+use crate::cloud::azure::clouds::AUTHORITY_VARIABLE;
 use crate::cloud::azure::refusal::{ENTRA, Meaning, Refusal};
 use crate::error::{Error, Result};
+use crate::host::Host;
 use crate::http::{Policy, Reply, Request, Verdict};
 use crate::secret::Secret;
 
@@ -81,9 +83,15 @@ pub(super) async fn token(
         .http
         .send("entra:token", TOKEN_POLICY, build, judge)
         .await
-        .map_err(|error| during(&doing, error))?;
+        .map_err(|error| somewhere_else(context.host, during(&doing, error)))?;
     if !reply.status.is_success() {
-        return Err(Refusal::read(ENTRA, &reply).of_token(doing));
+        let refusal = Refusal::read(ENTRA, &reply);
+        let is_entra = refusal.code.starts_with("AADSTS");
+        let error = refusal.of_token(doing);
+        return Err(match is_entra {
+            true => error,
+            false => somewhere_else(context.host, error),
+        });
     }
     // The text is never part of an error.
     let answer: Answer = serde_json::from_slice(&reply.body)
@@ -94,6 +102,14 @@ pub(super) async fn token(
             .checked_add(SignedDuration::from_secs(answer.expires_in))
             .ok(),
     })
+}
+
+/// Where nobody answered as Entra does, the address may be the reason, if it was given.
+fn somewhere_else(host: &Host, error: Error) -> Error {
+    match host.env(AUTHORITY_VARIABLE) {
+        Some(address) => error.hint(format!("check {AUTHORITY_VARIABLE}, which is {address}")),
+        None => error,
+    }
 }
 
 /// The same error, seen from what was being done.
