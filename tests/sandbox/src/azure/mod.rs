@@ -278,7 +278,7 @@ impl Service for Api {
         let error = match refusal {
             Refusal::Denied => ApiError::denied(
                 &Directory::launcher(),
-                &Route::of(request.path()).call(&request.parts.method),
+                &Route::of(request.path()).action(&request.parts.method),
                 request.path(),
             ),
             Refusal::Throttled => ApiError::throttled(),

@@ -246,6 +246,38 @@ impl Route {
         }
     }
 
+    /// What a role must allow for this call.
+    /// <https://learn.microsoft.com/en-us/azure/role-based-access-control/resource-provider-operations>
+    pub(super) fn action(&self, method: &Method) -> String {
+        let (provider, name) = self.kind();
+        let what = match self {
+            Route::Groups | Route::Group(_) => "subscriptions/resourceGroups".into(),
+            Route::GroupOperation(_) => "subscriptions/operationresults".into(),
+            Route::Operation(..) | Route::OperationResult(..) => format!("locations/{name}"),
+            Route::ImageVersions(_) | Route::ImageVersion(..) => {
+                "locations/publishers/artifacttypes/offers/skus/versions".into()
+            }
+            Route::Feature(..) => "providers/features".into(),
+            // Names stand at every second place.
+            Route::Resource { rest, .. } => {
+                let kinds = rest.iter().step_by(2).map(String::as_str);
+                [name]
+                    .into_iter()
+                    .chain(kinds)
+                    .collect::<Vec<_>>()
+                    .join("/")
+            }
+            _ => name.to_owned(),
+        };
+        let verb = match *method {
+            Method::GET => "read",
+            Method::POST => "action",
+            Method::DELETE => "delete",
+            _ => "write",
+        };
+        format!("{provider}/{what}/{verb}")
+    }
+
     /// The provider, the type, and the API's version that the sandbox knows of it.
     pub(super) fn version(&self) -> (&'static str, &'static str, &'static str) {
         let (provider, name) = self.kind();
@@ -334,6 +366,63 @@ fn percent_decoded(word: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn calls_are_actions() {
+        let sub = subscription_id();
+        let group = group_id("a");
+        let machine = Kind::VirtualMachine.id("a", "b");
+        let gallery = Kind::Gallery.id("a", "b");
+        for (method, path, action) in [
+            (
+                Method::PUT,
+                group.clone(),
+                "Microsoft.Resources/subscriptions/resourceGroups/write",
+            ),
+            (
+                Method::DELETE,
+                group,
+                "Microsoft.Resources/subscriptions/resourceGroups/delete",
+            ),
+            (
+                Method::PUT,
+                machine.clone(),
+                "Microsoft.Compute/virtualMachines/write",
+            ),
+            (
+                Method::GET,
+                format!("{machine}/instanceView"),
+                "Microsoft.Compute/virtualMachines/instanceView/read",
+            ),
+            (
+                Method::POST,
+                format!("{machine}/retrieveBootDiagnosticsData"),
+                "Microsoft.Compute/virtualMachines/retrieveBootDiagnosticsData/action",
+            ),
+            (
+                Method::GET,
+                format!("{gallery}/images/x/versions/1.0.0"),
+                "Microsoft.Compute/galleries/images/versions/read",
+            ),
+            (
+                Method::GET,
+                format!("{sub}/providers/Microsoft.Network/locations/westus2/operations/1"),
+                "Microsoft.Network/locations/operations/read",
+            ),
+            (
+                Method::GET,
+                format!("{sub}/operationresults/abc"),
+                "Microsoft.Resources/subscriptions/operationresults/read",
+            ),
+            (
+                Method::PUT,
+                format!("{machine}/providers/Microsoft.Authorization/roleAssignments/1"),
+                "Microsoft.Authorization/roleAssignments/write",
+            ),
+        ] {
+            assert_eq!(Route::of(&path).action(&method), action, "{path}");
+        }
+    }
 
     #[test]
     fn paths_lead_where_they_should() {
