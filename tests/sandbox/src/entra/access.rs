@@ -59,6 +59,7 @@ impl Unauthorized {
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Token {
     pub(crate) value: String,
+    id: String,
     pub(crate) issued: Timestamp,
     pub(crate) expires: Timestamp,
 }
@@ -104,6 +105,7 @@ impl Directory {
         }
         let token = Token {
             value: self.key.sign(&claims),
+            id: id.clone(),
             issued,
             expires,
         };
@@ -115,6 +117,11 @@ impl Directory {
     /// Ends every token that is out.
     pub(super) fn expire_tokens(&self) {
         lock(&self.good_tokens).clear();
+    }
+
+    /// Whether nobody has ended a token.
+    pub(super) fn is_good(&self, token: &Token) -> bool {
+        lock(&self.good_tokens).contains(&token.id)
     }
 
     /// Whether a resource is Resource Manager, with or without a slash at its end.

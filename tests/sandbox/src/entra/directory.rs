@@ -68,6 +68,8 @@ impl Directory {
             );
             let secret = format!("{begin}~{rest}");
             wire.secret(&secret);
+            // Forms write the sign before it in another way.
+            wire.secret(&rest);
             secret
         };
         let (client_secret, expired_secret) = (secret(), secret());

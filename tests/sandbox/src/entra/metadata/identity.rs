@@ -80,7 +80,9 @@ impl MetadataService {
         let mut kept = lock(&self.tokens);
         let now = clock::now();
         let key = (identity.client.clone(), resource.to_owned());
-        let good = |token: &&Token| token.expires.duration_since(now).as_secs() > RENEWAL;
+        let good = |token: &&Token| {
+            token.expires.duration_since(now).as_secs() > RENEWAL && self.directory.is_good(token)
+        };
         if let Some(token) = kept.get(&key).filter(good) {
             return token.clone();
         }

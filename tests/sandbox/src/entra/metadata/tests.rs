@@ -228,6 +228,10 @@ async fn a_host_is_no_machine_until_it_is_made_one() {
     );
     let secret = format!("X-IDENTITY-HEADER: {}\r\n", env[1].1);
     assert_eq!(send(&app_service, "GET", "", "").await.0, 401);
+    // One that is handed out again must be good still.
+    let (_, first) = send(&app_service, "GET", &secret, "").await;
+    assert_eq!(send(&app_service, "GET", &secret, "").await.1, first);
+    directory.expire_tokens();
     for (url, headers) in [
         (format!("{url}&client_id={client}"), META),
         (format!("{app_service}&client_id={client}"), secret.as_str()),
