@@ -123,7 +123,7 @@ impl Azure {
         lock(&self.world.state).retry_after = Some(seconds);
     }
 
-    /// How many groups or machines a list has before it goes on elsewhere.
+    /// How many groups, machines or addresses a list has before it goes on elsewhere.
     pub fn set_page_size(&self, size: usize) {
         lock(&self.world.state).page_size = Some(size);
     }
@@ -164,6 +164,12 @@ impl Azure {
             foreign: false,
             resources: Vec::new(),
         });
+    }
+
+    /// Takes such a group away again.
+    pub fn remove_group(&self, name: &str) {
+        let groups = &mut lock(&self.world.state).groups;
+        groups.retain(|group| group.name != name || !group.resources.is_empty());
     }
 
     /// Evicts a spot machine, after the notice.

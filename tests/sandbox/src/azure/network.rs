@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::error::{self, ApiError, Result};
 use super::groups::tags;
-use super::path::{self, Kind, group_id};
+use super::path::{self, Kind, group_id, subscription_id};
 use super::state::{GroupPhase, Resource, State};
 use super::{Call, catalogue, no_location, schema};
 use crate::calls::lock;
@@ -265,19 +265,24 @@ impl Call<'_> {
         Ok(error::document(200, &shown(group, resource)))
     }
 
-    /// Those of one kind in a group.
-    pub(super) fn list_resources(&self, group: &str, kind: Kind) -> Result<Response> {
+    /// Those of one kind in a group, or in the subscription.
+    /// <https://learn.microsoft.com/en-us/rest/api/virtualnetwork/public-ip-addresses/list-all>
+    pub(super) fn list_resources(&self, group: Option<&str>, kind: Kind) -> Result<Response> {
         let action = format!("{}/{}/read", kind.provider(), kind.name());
-        self.require(&action, &group_id(group))?;
+        self.require(&action, &group.map_or_else(subscription_id, group_id))?;
         let state = lock(&self.world.state);
-        let group = state.group(group)?;
-        let all: Vec<Value> = group
-            .resources
-            .iter()
-            .filter(|resource| resource.kind == kind)
-            .map(|resource| shown(&group.name, resource))
-            .collect();
-        Ok(error::document(200, &json!({"value": all})))
+        let groups = match group {
+            Some(group) => vec![state.group(group)?],
+            None => state.groups.iter().collect(),
+        };
+        let mut all: Vec<Value> = Vec::new();
+        for group in groups {
+            let found = group.resources.iter().filter(|found| found.kind == kind);
+            all.extend(found.map(|resource| shown(&group.name, resource)));
+        }
+        let size = state.page_size;
+        drop(state);
+        self.page(all, size)
     }
 }
 

@@ -271,3 +271,29 @@ async fn sizes_images_features_and_identities_are_read() {
     let got = lab.get(&open("other"), "2023-07-03").await;
     assert_eq!((got.status, got.code()), (404, "GalleryImageNotFound"));
 }
+
+#[tokio::test]
+async fn resources_are_listed_by_group_and_by_subscription() {
+    let lab = lab().await;
+    for group in ["a", "b"] {
+        lab.prepare(group, "westus2").await;
+    }
+    lab.azure.set_page_size(1);
+    let kind = "/providers/Microsoft.Network/networkSecurityGroups";
+    let first = lab.get(kind, NETWORK).await;
+    let next = first.body["nextLink"].as_str().unwrap();
+    let second = lab.at("GET", next, &Value::Null).await;
+    for (got, group) in [
+        (
+            lab.get(&format!("/resourceGroups/b{kind}"), NETWORK).await,
+            "b",
+        ),
+        (first, "a"),
+        (second, "b"),
+    ] {
+        let all = got.body["value"].as_array().unwrap();
+        let id = all[0]["id"].as_str().unwrap();
+        assert_eq!(all.len(), 1, "{got:?}");
+        assert!(id.contains(&format!("/resourceGroups/{group}/")), "{id}");
+    }
+}
