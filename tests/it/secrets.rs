@@ -44,7 +44,7 @@ async fn in_a_pipeline_every_secret_is_masked_before_its_first_use() {
 }
 
 /// A bootstrap script with the configuration inside it made readable.
-fn unpacked(script: &str) -> String {
+pub(crate) fn unpacked(script: &str) -> String {
     let (before, rest) = script.split_once("\nagent_config=").unwrap();
     let (packed, after) = rest.split_once('\n').unwrap();
     let packed = packed.trim_matches('\'');
