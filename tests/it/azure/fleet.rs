@@ -247,6 +247,9 @@ async fn what_is_not_ours_is_never_touched() {
     for (group, _) in &foreign {
         azure.remove_group(group);
     }
+    world
+        .until("the group goes", || azure.groups().is_empty())
+        .await;
     world.finish().await;
 }
 
