@@ -54,6 +54,47 @@ async fn only_the_listed_permissions_are_needed() {
 }
 
 #[tokio::test]
+async fn the_readme_s_role_is_the_list() {
+    let readme = include_str!("../../../README.md");
+    let (_, role) = readme.split_once("\"Name\": \"runner-launch\"").unwrap();
+    let (role, _) = role.split_once("```").unwrap();
+    let (_, actions) = role.split_once("\"Actions\":").unwrap();
+    let actions: Vec<&str> = actions
+        .split('"')
+        .filter(|text| text.starts_with("Microsoft."))
+        .collect();
+    assert_eq!(actions, listed());
+}
+
+#[tokio::test]
+async fn what_the_readme_calls_optional_is() {
+    let optional = [
+        "disks/read",
+        "alleries/",
+        "Compute/images/read",
+        "skus/read",
+        "instanceView",
+        "Features",
+        "retrieveBootDiagnosticsData",
+        "ManagedIdentity",
+    ];
+    // The versions of an image are a part of its SKU.
+    let is_optional = |action: &&str| {
+        optional.iter().any(|part| action.contains(part)) && !action.contains("artifacttypes")
+    };
+    let needed: Vec<&str> = listed()
+        .into_iter()
+        .filter(|action| !is_optional(action))
+        .collect();
+    let world = World::new().await;
+    world.sandbox.azure().allow_only(&needed);
+    let done = world.launch_azure(&["--idle-timeout=1"]).await;
+    assert_eq!(done.code, 0, "{}", world.report());
+    assert!(done.stderr.contains("skus/read"), "{}", done.stderr);
+    world.finish().await;
+}
+
+#[tokio::test]
 async fn a_failing_launch_reads_the_console_with_the_listed_permissions() {
     // A group's deletion takes its time, in which the log can be read.
     let world = World::with(|config| config.shutdown_delay = Duration::from_secs(3)).await;
