@@ -138,7 +138,11 @@ impl Meaning {
             | "RetryableError"
             | "RetryableErrorDueToAnotherOperation"
             | "CanceledAndSupersededDueToAnotherOperation"
-            | "ReferencedResourceNotProvisioned" => Self::Busy,
+            | "ReferencedResourceNotProvisioned"
+            // For three minutes after a machine couldn't be made, its interface is kept for it.
+            | "NicReservedForAnotherVm" => Self::Busy,
+            // "Another operation is in progress …" comes with this code, too.
+            "Conflict" if is_about_another_operation(message) => Self::Busy,
             "Conflict" | "PropertyChangeNotAllowed" | "RoleAssignmentExists" => Self::Conflict,
             "PrincipalNotFound" => Self::PrincipalUnknown,
             "TooManyRequests"
@@ -381,6 +385,16 @@ impl Refusal {
             "AzureSpotFeatureNotEnabledForSubscription" => {
                 "this kind of subscription has no spot machines: leave --cloud-spot out"
             }
+            // <https://learn.microsoft.com/en-us/azure/role-based-access-control/troubleshooting#limits>
+            "RoleAssignmentLimitExceeded" => {
+                "the subscription has as many role assignments as it can have: delete those that \
+                 nobody needs, beginning with those of identities that are gone"
+            }
+            // <https://learn.microsoft.com/en-us/azure/azure-resource-manager/management/azure-subscription-service-limits>
+            "ResourceGroupQuotaExceeded" => {
+                "the subscription has as many resource groups as it can have: `runner-launch \
+                 sweep` deletes those that launches have left"
+            }
             _ => "",
         };
         if !fixed.is_empty() {
@@ -426,6 +440,13 @@ fn said(document: &Value) -> Vec<(String, String)> {
         open.extend(details.into_iter().flatten().rev());
     }
     found
+}
+
+fn is_about_another_operation(message: &str) -> bool {
+    let message = message.to_ascii_lowercase();
+    ["in progress", "concurrent"]
+        .iter()
+        .any(|words| message.contains(words))
 }
 
 /// One line, and only what is wrong.

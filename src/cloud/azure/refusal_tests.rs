@@ -45,6 +45,7 @@ fn the_table_of_codes() {
             retry,
             Meaning::Busy,
         ),
+        (400, "NicReservedForAnotherVm", retry, Meaning::Busy),
         (400, "InvalidParameter", !retry, Meaning::Other),
         (409, "Conflict", !retry, Meaning::Conflict),
         (409, "PropertyChangeNotAllowed", !retry, Meaning::Conflict),
@@ -164,6 +165,30 @@ fn a_quota_has_its_name_and_what_it_counts_for() {
     );
     let state = of("The VM can't be changed while it is deallocating.");
     assert_eq!((state.meaning(), state.quota), (Meaning::Conflict, None));
+}
+
+#[test]
+fn a_conflict_with_another_operation_passes() {
+    for message in [
+        "Another operation is in progress on the selected resource.",
+        "The request failed due to conflict with a concurrent request.",
+    ] {
+        let reply = arm(409, "Conflict", message);
+        assert_ne!(judge(&reply), Verdict::Final, "{message}");
+        let meaning = Refusal::read(RESOURCE_MANAGER, &reply).meaning();
+        assert_eq!(meaning, Meaning::Busy, "{message}");
+    }
+}
+
+#[test]
+fn limits_that_no_other_size_or_region_helps_against_have_advice_of_their_own() {
+    for (code, hint) in [
+        ("RoleAssignmentLimitExceeded", "role assignments"),
+        ("ResourceGroupQuotaExceeded", "runner-launch sweep"),
+    ] {
+        let error = read(400, code, "words").during("creating");
+        assert!(error.hints()[0].contains(hint), "{:?}", error.hints());
+    }
 }
 
 #[test]
