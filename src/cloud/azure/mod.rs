@@ -1,5 +1,6 @@
 //! Microsoft Azure, by Resource Manager's REST API.
 
+mod advice;
 mod asked;
 mod body;
 mod client;
