@@ -60,12 +60,13 @@ pub(super) fn not_entitled(failure: Failure, doing: String) -> Error {
     let denied = matches!(&failure, Failure::Refused(refusal) if refusal.denies(roles::ASSIGN));
     let error = failure.during(doing);
     match denied {
-        true => error.hint(
+        true => error.hint(format!(
             "a condition on the launcher's role, or a deny assignment, forbids it to assign \
-             Contributor on the resource groups that it makes: allow that, or deny it \
+             Contributor on the resource groups that it makes: allow that; or else deny it \
              Microsoft.Authorization/roleAssignments/write and name an identity that may delete \
-             resource groups with --cloud-permission-set",
-        ),
+             resource groups with --cloud-permission-set: {}",
+            roles::USED_BY_JOBS
+        )),
         false => error,
     }
 }

@@ -12,6 +12,7 @@ use super::credentials::ClientSecret;
 use super::give_back::{Own, Who};
 use super::images::{Found, Image, Market, PurchasePlan, Reference, WantedImage};
 use super::look::{Facts, Identity, Looked, Size};
+use super::roles::USED_BY_JOBS;
 use super::sizes::{self, Driver};
 use crate::cloud::{
     Arch, Candidate, ClosedMetadata, GiveBack, Instance, InstanceRef, MachineSide, NoticeSource,
@@ -105,6 +106,11 @@ fn machine(own: Own, jobs_have_identity: bool) -> Result<MachineSide> {
     })
 }
 
+/// How an instance can delete itself without anything that jobs could misuse elsewhere.
+const SAFE_WAY: &str = "allow the launcher Microsoft.Authorization/roleAssignments/write and \
+                        Microsoft.Authorization/permissions/read, so that each instance gets an \
+                        identity with rights on its own group alone";
+
 /// Who deletes the machine, from the best way to the last; and what the user should know of it.
 fn who(
     asked: &Asked,
@@ -125,16 +131,16 @@ fn who(
     });
     if let Some((id, client)) = known {
         let warning = format!(
-            "{why}, so the instance deletes itself as {id}: that identity must be allowed to \
-             delete resource groups"
+            "{why}, so the instance deletes itself as {id}, which must be allowed to delete \
+             resource groups: {USED_BY_JOBS}. It is safer to {SAFE_WAY}"
         );
         let client = client.clone();
         return Ok((Who::Identity { client }, Some(warning)));
     }
-    let ways_out = "allow it Microsoft.Authorization/roleAssignments/write and \
-                    Microsoft.Authorization/permissions/read, so that each instance gets an \
-                    identity that may delete it and nothing else; or name an identity that may \
-                    delete resource groups with --cloud-permission-set";
+    let ways_out = format!(
+        "{SAFE_WAY}; or else name an identity that may delete resource groups with \
+         --cloud-permission-set: {USED_BY_JOBS}"
+    );
     if asked.keep_until_stopped {
         let warning = format!(
             "{why}: the instance can't delete itself. Once it has turned itself off it goes on \
@@ -144,8 +150,8 @@ fn who(
     }
     if let Some(secret) = secret {
         let warning = format!(
-            "{why}, so the launcher's client secret goes to the instance, where only root reads \
-             it, to delete the instance at its end. To avoid that, {ways_out}"
+            "{why}, so the launcher's client secret goes to the instance, to delete it at its \
+             end: root can read it there, and so can jobs that use sudo. To avoid that, {ways_out}"
         );
         return Ok((Who::from(secret), Some(warning)));
     }

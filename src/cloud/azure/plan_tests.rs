@@ -97,14 +97,17 @@ fn the_best_way_to_be_given_back_is_taken() {
     )
     .unwrap();
     assert!(matches!(named, Who::Identity { client } if client == "i"));
-    assert!(warning.unwrap().contains(IDENTITY));
+    let warning = warning.unwrap();
+    assert!(warning.contains(IDENTITY) && warning.contains(USED_BY_JOBS));
+    assert!(warning.contains("roleAssignments/write"), "{warning}");
 
     let (last, warning) = decide(None, Vec::new(), Some(secret()), false).unwrap();
     assert!(matches!(last, Who::Secret { .. }));
     let warning = warning.unwrap();
-    assert!(
-        warning.contains("roleAssignments/write") && warning.contains("--cloud-permission-set")
-    );
+    let at = |words: &str| warning.find(words).unwrap();
+    assert!(at("roleAssignments/write") < at("--cloud-permission-set"));
+    assert!(at("--cloud-permission-set") < at(USED_BY_JOBS));
+    assert!(warning.contains("jobs that use sudo"), "{warning}");
     assert!(!warning.contains("s3cr3t"));
 
     // Who says that it may stay wants no secret to travel for it.

@@ -12,9 +12,15 @@ use crate::uuid;
 /// What the launcher must be allowed to do to give a role.
 pub(super) const ASSIGN: &str = "Microsoft.Authorization/roleAssignments/write";
 
-/// Contributor, the least of Azure's own roles that may delete a group.
+/// Contributor: of Azure's own roles, one that surely may delete a group with all that is in it. It is
+/// given on that group alone.
 /// <https://learn.microsoft.com/en-us/azure/role-based-access-control/built-in-roles/privileged#contributor>
 const CONTRIBUTOR: &str = "b24988ac-6180-42a0-ab88-20f7382dd24c";
+
+/// What the user should know of an identity that is named for the purpose: what an instance can use, its
+/// jobs can, too.
+pub(super) const USED_BY_JOBS: &str =
+    "jobs can use it, too, and could delete every group that it may";
 
 /// How long a new identity may stay unknown to those who give roles.
 /// <https://learn.microsoft.com/en-us/azure/role-based-access-control/troubleshooting#symptom---assigning-a-role-to-a-new-principal-sometimes-fails>
