@@ -19,17 +19,22 @@ impl Refusal {
                 "AZURE_AUTHORITY_HOST and AZURE_RESOURCE_MANAGER_ENDPOINT must be those of one cloud"
             }
             "SubscriptionNotFound" | "InvalidSubscriptionId" => {
-                "check AZURE_SUBSCRIPTION_ID, and that the application has a role in it"
+                "check AZURE_SUBSCRIPTION_ID, and that the application has a role in it: az account \
+                 list --query [].id shows those that one can see"
             }
             "MissingSubscriptionRegistration"
             | "SubscriptionNotRegistered"
             | "InvalidSubscriptionRegistrationState"
             | "NoRegisteredProviderFound" => {
-                "register the namespaces once: az provider register --namespace \
-                 Microsoft.Compute, and the same for Microsoft.Network"
+                return Some(format!(
+                    "register the namespace once: az provider register --namespace {}; a launch \
+                     needs Microsoft.Compute and Microsoft.Network",
+                    namespace(&self.message).unwrap_or("Microsoft.Compute")
+                ));
             }
             "DisabledSubscription" | "ReadOnlyDisabledSubscription" => {
-                "the subscription is disabled: see its billing in the Azure portal"
+                "the subscription is disabled: see its billing in the Azure portal, or name another \
+                 one with AZURE_SUBSCRIPTION_ID"
             }
             "RequestDisallowedByPolicy" => {
                 "a policy of the subscription forbids it: ask who manages that, or use another \
@@ -86,6 +91,13 @@ impl Refusal {
             _ => None,
         }
     }
+}
+
+/// "The subscription is not registered to use namespace 'Microsoft.Compute'. …"
+fn namespace(message: &str) -> Option<&str> {
+    message
+        .split('\'')
+        .find(|quoted| quoted.starts_with("Microsoft."))
 }
 
 /// Advice for the numbers of Entra's refusals.

@@ -9,7 +9,7 @@ use super::asked::Asked;
 use super::client::{Api, Call, Client, Failure};
 use super::images::{self, Found, Market, WantedImage};
 use super::left_over;
-use super::refusal::{Meaning, Refusal};
+use super::refusal::Refusal;
 use super::roles;
 use super::sizes;
 use crate::cloud::{Arch, InstanceRef};
@@ -320,13 +320,12 @@ async fn encryption(client: &Client) -> Result<bool> {
     }
 }
 
-/// What nobody may look at, the launch can do without; and a cloud of another version may not know
-/// some of it.
+/// What the launcher has no right to look at, the launch can do without; and a cloud of another version
+/// may not know some of it. With whatever is wrong with the subscription, nothing can be launched.
 pub(super) fn is_tolerated(failure: &Failure) -> bool {
     match failure {
-        _ if failure.is_without_subscription() => false,
         Failure::Refused(refusal) => {
-            refusal.meaning() == Meaning::Denied
+            refusal.is_lack_of_rights()
                 || matches!(
                     refusal.code.as_str(),
                     "InvalidResourceType"
@@ -342,6 +341,7 @@ pub(super) fn is_tolerated(failure: &Failure) -> bool {
 mod tests {
     use super::*;
     use crate::cloud::azure::asked::tests::spec;
+    use crate::cloud::azure::refusal::RESOURCE_MANAGER;
 
     /// The API reference's example, with values as they are for a real size.
     const SKU: &str = r#"{
@@ -389,6 +389,44 @@ mod tests {
             "x\",\"value\":\"",
         );
         assert!(read(&trusted).trusted);
+    }
+
+    #[test]
+    fn a_lack_of_rights_is_tolerated_and_a_subscription_that_is_no_good_is_not() {
+        let refused = |status: u16, code: &str| {
+            let body = match code {
+                "" => String::new(),
+                code => serde_json::json!({"error": {"code": code}}).to_string(),
+            };
+            let reply = crate::http::Reply {
+                status: http::StatusCode::from_u16(status).unwrap(),
+                headers: http::HeaderMap::new(),
+                body: body.into(),
+            };
+            is_tolerated(&Failure::Refused(Refusal::read(RESOURCE_MANAGER, &reply)))
+        };
+        for (status, code, tolerated) in [
+            (403, "AuthorizationFailed", true),
+            (403, "LinkedAuthorizationFailed", true),
+            (403, "", true),
+            (403, "Forbidden", true),
+            (404, "InvalidResourceType", true),
+            (400, "NoRegisteredProviderFound", true),
+            (400, "InvalidApiVersionParameter", true),
+            (404, "SubscriptionNotFound", false),
+            (400, "InvalidSubscriptionId", false),
+            (403, "DisabledSubscription", false),
+            (409, "ReadOnlyDisabledSubscription", false),
+            (403, "SubscriptionOfAnUnknownKind", false),
+            (409, "MissingSubscriptionRegistration", false),
+            (403, "SubscriptionNotRegistered", false),
+            (409, "InvalidSubscriptionRegistrationState", false),
+            (403, "RequestDisallowedByPolicy", false),
+            (401, "InvalidAuthenticationToken", false),
+            (404, "", false),
+        ] {
+            assert_eq!(refused(status, code), tolerated, "{status} {code}");
+        }
     }
 
     #[test]

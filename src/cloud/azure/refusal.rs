@@ -307,6 +307,19 @@ impl Refusal {
         )
     }
 
+    /// Whether it is about what the launcher may do, and not about its subscription: a 403 whose code
+    /// says nothing else is, too.
+    pub(super) fn is_lack_of_rights(&self) -> bool {
+        match self.code.as_str() {
+            "AuthorizationFailed" | "LinkedAuthorizationFailed" => true,
+            code => {
+                self.status == 403
+                    && Meaning::of(code, &self.message) == Meaning::Other
+                    && !code.contains("Subscription")
+            }
+        }
+    }
+
     /// Whether this action is what isn't allowed.
     pub(super) fn denies(&self, action: &str) -> bool {
         self.actions

@@ -181,6 +181,28 @@ fn a_conflict_with_another_operation_passes() {
 }
 
 #[test]
+fn what_is_wrong_with_the_subscription_has_advice_of_its_own() {
+    let missing = "The subscription is not registered to use namespace 'Microsoft.Network'. See x.";
+    for (code, message, hint) in [
+        ("SubscriptionNotFound", "", "az account list"),
+        ("DisabledSubscription", "", "AZURE_SUBSCRIPTION_ID"),
+        (
+            "MissingSubscriptionRegistration",
+            missing,
+            "--namespace Microsoft.Network;",
+        ),
+        (
+            "SubscriptionNotRegistered",
+            "",
+            "--namespace Microsoft.Compute;",
+        ),
+    ] {
+        let error = read(409, code, message).during("looking");
+        assert!(error.hints()[0].contains(hint), "{:?}", error.hints());
+    }
+}
+
+#[test]
 fn limits_that_no_other_size_or_region_helps_against_have_advice_of_their_own() {
     for (code, hint) in [
         ("RoleAssignmentLimitExceeded", "role assignments"),
