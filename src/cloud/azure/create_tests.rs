@@ -50,10 +50,13 @@ fn usual(seen: &Seen) -> Answer {
             size("Standard_F8s_v2"), size("Standard_F32s_v2"), size("Standard_D8s_v5")
         ]})),
         ("GET", [.., "versions"]) => Answer::json(&json!([
-            {"name": "24.04.202609040", "location": "westus2", "id": "/x", "properties": {
+            {"name": "24.04.202609040", "location": "westus2", "id": "/x"}
+        ])),
+        ("GET", [.., "versions", name]) => Answer::json(&json!(
+            {"name": name, "location": "westus2", "id": "/x", "properties": {
                 "hyperVGeneration": "V2", "architecture": "x64",
                 "features": [{"name": "SecurityType", "value": "TrustedLaunchSupported"}]}}
-        ])),
+        )),
         ("GET", [.., "permissions"]) => {
             Answer::json(&json!({"value": [{"actions": ["*"], "notActions": []}]}))
         }
@@ -165,7 +168,7 @@ async fn a_launch_makes_a_group_its_network_a_machine_and_its_right() {
     );
     assert_eq!(
         properties["storageProfile"]["imageReference"]["version"],
-        "24.04.202609040"
+        "latest"
     );
     let interfaces = &properties["networkProfile"]["networkInterfaceConfigurations"];
     let network =

@@ -94,6 +94,7 @@ impl Market {
         };
         Image {
             reference: Reference::market(self),
+            exact: None,
             name: None,
             arch,
             second_generation: arch.map(|_| !self.is(UBUNTU_GEN1)),
@@ -302,6 +303,8 @@ pub(super) struct PurchasePlan {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Image {
     pub(super) reference: Reference,
+    /// What the newest version is now, where that is asked for.
+    pub(super) exact: Option<Market>,
     pub(super) name: Option<String>,
     pub(super) arch: Option<Arch>,
     pub(super) second_generation: Option<bool>,
@@ -314,6 +317,16 @@ pub(super) struct Image {
     /// Whether everything that it loads into its kernel is signed.
     pub(super) signed: bool,
     pub(super) plan: Option<PurchasePlan>,
+}
+
+impl Image {
+    /// What the user is told.
+    pub(super) fn told(&self) -> String {
+        match &self.exact {
+            Some(exact) => exact.to_string(),
+            None => self.reference.to_string(),
+        }
+    }
 }
 
 /// What looking for an image brought.
@@ -330,8 +343,12 @@ pub(super) enum Found {
 #[derive(Debug, Deserialize)]
 struct Version {
     name: String,
-    #[serde(default)]
-    properties: Option<Properties>,
+}
+
+/// A version in the order of its numbers: as text, 8.9 comes after 8.10.
+fn numbers(version: &str) -> Vec<u64> {
+    let parts = version.split('.');
+    parts.map(|part| part.parse().unwrap_or_default()).collect()
 }
 
 /// What the kinds of images have in common.
@@ -367,11 +384,6 @@ struct OsDisk {
 }
 
 impl Properties {
-    /// Lists don't always show everything.
-    fn is_whole(&self) -> bool {
-        self.hyper_v_generation.is_some() && self.features.is_some()
-    }
-
     /// Adds what is told to what is known.
     fn add_to(self, image: Image) -> Image {
         let arch = match self.architecture.as_deref() {
@@ -403,8 +415,10 @@ impl Properties {
     }
 }
 
-/// Looks for an image of the marketplace in a region.
+/// Looks for an image of the marketplace in a region. Which version is the newest is Azure's to say when
+/// the machine is made; here it is only to know what images of the kind are like.
 /// <https://learn.microsoft.com/en-us/rest/api/compute/virtual-machine-images/list>
+/// <https://learn.microsoft.com/en-us/rest/api/compute/virtual-machine-images/get>
 pub(super) async fn look_in_market(
     client: &Client,
     region: &str,
@@ -415,37 +429,38 @@ pub(super) async fn look_in_market(
          /offers/{}/skus/{}/versions",
         wanted.publisher, wanted.offer, wanted.sku
     );
-    let mut market = wanted.clone();
-    let mut properties = Properties::default();
+    let mut exact = None;
     if wanted.version == LATEST {
-        let call = Call::get(Api::Compute, "images", &path)
-            .query("$top", "1")
-            .query("$orderby", "name desc")
-            .query("$expand", "properties");
-        let Some(versions) = read::<Vec<Version>>(client, &call).await? else {
-            return Ok(Found::Missing);
-        };
-        let versions = match versions {
-            Answer::Told(versions) => versions,
-            Answer::Denied => return Ok(Found::Unread(market.known())),
-        };
-        let Some(newest) = versions.into_iter().next() else {
-            return Ok(Found::Missing);
-        };
-        market.version = newest.name;
-        properties = newest.properties.unwrap_or_default();
-    }
-    if !properties.is_whole() {
-        let call = Call::get(Api::Compute, "images", format!("{path}/{}", market.version));
-        match read::<Whole>(client, &call).await? {
-            Some(Answer::Told(whole)) => properties = whole.properties,
-            Some(Answer::Denied) => return Ok(Found::Unread(properties.add_to(market.known()))),
+        // Azure sorts them as text, so they are all asked for; by their names alone, they are few bytes.
+        let call = Call::get(Api::Compute, "images", &path);
+        let versions = match read::<Vec<Version>>(client, &call).await? {
+            Some(Answer::Told(versions)) => versions,
+            Some(Answer::Denied) => return Ok(Found::Unread(wanted.known())),
             None => return Ok(Found::Missing),
-        }
+        };
+        let names = versions.into_iter().map(|version| version.name);
+        let Some(version) = names.max_by_key(|name| numbers(name)) else {
+            return Ok(Found::Missing);
+        };
+        exact = Some(Market {
+            version,
+            ..wanted.clone()
+        });
     }
+    let version = &exact.as_ref().unwrap_or(wanted).version;
+    let call = Call::get(Api::Compute, "images", format!("{path}/{version}"));
+    let properties = match read::<Whole>(client, &call).await? {
+        Some(Answer::Told(whole)) => whole.properties,
+        Some(Answer::Denied) => return Ok(Found::Unread(wanted.known())),
+        None => return Ok(Found::Missing),
+    };
     let name = Some(wanted.to_string());
-    let image = properties.add_to(market.known());
-    Ok(Found::Image(Image { name, ..image }))
+    let image = properties.add_to(wanted.known());
+    Ok(Found::Image(Image {
+        exact,
+        name,
+        ..image
+    }))
 }
 
 /// Looks at an image that has an id.
@@ -472,6 +487,7 @@ pub(super) async fn look_at_id(
     };
     let known = Image {
         reference: Reference::id(id),
+        exact: None,
         name: None,
         // Others than galleries' can't be for Arm.
         arch: (id.kind == IdKind::Managed).then_some(Arch::X86_64),

@@ -420,7 +420,7 @@ fn candidates(asked: &Asked, choices: &[Choice]) -> (Vec<Candidate>, Vec<Way>) {
                 zone: None,
                 instance_type: size.name.clone(),
                 arch: size.arch,
-                image: image.reference.to_string(),
+                image: image.told(),
                 image_name: image.name.clone(),
                 disk_gb: asked.disk_gb(image),
                 spot,
