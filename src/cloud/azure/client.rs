@@ -359,7 +359,7 @@ impl Client {
     /// Sends a call that may go on after its answer.
     pub(super) async fn start(&self, call: &Call) -> Result<Operation, Failure> {
         let reply = self.send(call).await?;
-        Ok(Operation::begun(self, call, &reply)?)
+        Ok(Operation::begun(self, call, &reply))
     }
 
     /// Reads a list to its end.
@@ -373,10 +373,15 @@ impl Client {
         }
         let mut page: Page<T> = self.call(call).await?;
         let mut all = page.value;
-        for _ in 1..MOST_PAGES {
-            let Some(next) = page.next_link.filter(|next| !next.is_empty()) else {
-                return Ok(all);
-            };
+        let mut pages = 1;
+        while let Some(next) = page.next_link.filter(|next| !next.is_empty()) {
+            if pages == MOST_PAGES {
+                // Half a list would be taken for a whole one.
+                return Err(Error::other(format!("reading the list of {}", call.what))
+                    .caused_by(format!("it goes on after {MOST_PAGES} pages"))
+                    .into());
+            }
+            pages += 1;
             let next = self.own(&next)?;
             let reply = self.fetch(&call.name(), &next, call.policy()).await?;
             page = read(&call.name(), &reply)?;

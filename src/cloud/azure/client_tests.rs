@@ -131,6 +131,16 @@ async fn a_list_is_read_to_its_end_and_no_further_than_its_server() {
     assert!(failure.during("listing").chain().contains("somewhere else"));
 }
 
+#[tokio::test]
+async fn a_list_without_an_end_is_no_list() {
+    let (client, _) = client(|seen, _| {
+        Answer::json(&json!({ "value": [1], "nextLink": seen.url("subscriptions/s/page") }))
+    })
+    .await;
+    let failure = client.list::<u32>(&group("")).await.unwrap_err();
+    assert!(failure.during("listing").chain().contains("200 pages"));
+}
+
 #[test]
 fn our_token_goes_to_resource_manager_alone() {
     let url = |text: &str| Url::parse(text).unwrap();

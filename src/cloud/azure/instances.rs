@@ -526,10 +526,20 @@ pub(super) async fn destroy(client: &Client, instance: &InstanceRef) -> Result<(
     let failure = loop {
         let outcome = async {
             let operation = client.start(&call).await?;
-            operation::wait_briefly(client, operation, EARLY).await
+            match operation::wait_briefly(client, operation, EARLY).await {
+                // Accepted it is, whoever may look how it goes. An operation that has failed is told
+                // of without a status.
+                Err(Failure::Refused(refusal))
+                    if refusal.status != 0 && refusal.meaning() == Meaning::Denied =>
+                {
+                    tracing::debug!("looking how the deletion of {id} goes: {refusal}");
+                    Ok(())
+                }
+                ended => ended.map(drop),
+            }
         };
         match outcome.await {
-            Ok(_) => return Ok(()),
+            Ok(()) => return Ok(()),
             Err(Failure::Refused(refusal))
                 if matches!(refusal.meaning(), Meaning::Missing | Meaning::Deleting) =>
             {

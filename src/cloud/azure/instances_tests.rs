@@ -166,6 +166,22 @@ async fn a_deletion_that_fails_early_is_heard_of() {
 }
 
 #[tokio::test]
+async fn a_deletion_that_nobody_may_look_at_was_accepted() {
+    let (server, client) = client(|seen, _| match seen.line.starts_with("DELETE ") {
+        true => Answer::new(202, "")
+            .header("Location", seen.url("operationresults/x"))
+            .header("Retry-After", "0"),
+        false => Answer::refusal(403, "AuthorizationFailed", "no"),
+    })
+    .await;
+    destroy(&client, &reference()).await.unwrap();
+    assert_eq!(server.all("GET /operationresults/x").len(), 1);
+    let (_server, client) =
+        self::client(|_, _| Answer::refusal(403, "AuthorizationFailed", "no")).await;
+    destroy(&client, &reference()).await.unwrap_err();
+}
+
+#[tokio::test]
 async fn lists_put_groups_machines_and_addresses_together() {
     let (server, client) = client(|seen, _| {
         let id = |group: &str, kind: &str| {

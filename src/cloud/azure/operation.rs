@@ -10,12 +10,15 @@ use tokio::time::Instant;
 use url::Url;
 
 use super::client::{Call, Client, Failure};
-use super::refusal::Refusal;
+use super::refusal::{Meaning, Refusal};
 use crate::error::{Error, Result};
 use crate::http::{Policy, Reply, is_unanswered};
 
 /// The name in traces, whatever is being done.
 const POLL: &str = "arm:GET operations";
+
+/// The header with the address of a document with a status.
+const STATUS: &str = "azure-asyncoperation";
 
 /// Between looks where the service doesn't say how long: twice as long each time, up to the other.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -62,36 +65,40 @@ enum State {
 
 impl Operation {
     /// Reads the answer to a call that may go on.
-    pub(super) fn begun(client: &Client, call: &Call, reply: &Reply) -> Result<Self> {
+    pub(super) fn begun(client: &Client, call: &Call, reply: &Reply) -> Self {
         // What can't be read is nothing that anybody needs.
         let answer: Value = serde_json::from_slice(&reply.body).unwrap_or_default();
-        let address = |name: &str| -> Result<Option<Url>> {
-            let value = reply.headers.get(name).and_then(|v| v.to_str().ok());
-            value.map(|text| client.own(text)).transpose()
+        // The call was accepted: an address to which our token may not go is no reason to call it failed.
+        let address = |name: &str| -> Option<Url> {
+            let text = reply.headers.get(name)?.to_str().ok()?;
+            let own = client.own(text);
+            own.inspect_err(|error| tracing::debug!("{name}: {}", error.chain()))
+                .ok()
         };
-        let state = if let Some(url) = address("azure-asyncoperation")? {
+        let goes_on = reply.status == StatusCode::ACCEPTED || reply.headers.contains_key(STATUS);
+        let state = if let Some(url) = address(STATUS) {
             State::Status(url)
         } else {
             let location = match reply.status {
-                StatusCode::ACCEPTED => address("location")?,
+                StatusCode::ACCEPTED => address("location"),
                 _ => None,
             };
             match (location, provisioning(&answer)) {
                 (Some(url), _) => State::Location(url),
                 (None, Some(state)) => ended(state, &answer).unwrap_or(State::Thing),
                 // Accepted, and no word of where to hear more.
-                (None, None) if reply.status == StatusCode::ACCEPTED => State::Thing,
+                (None, None) if goes_on => State::Thing,
                 (None, None) => State::Done,
             }
         };
-        Ok(Self {
+        Self {
             answer,
             state,
             asked: retry_after(reply),
             pause: FIRST_PAUSE,
             reading: call.reading(),
             deletes: call.deletes(),
-        })
+        }
     }
 
     /// The answer as what it describes: as it was when the call was answered.
@@ -123,6 +130,16 @@ impl Operation {
             }
             // The record of it is gone: what came of it shows in the thing itself.
             Err(failure) if failure.is_missing() && !matches!(self.state, State::Thing) => {
+                self.state = State::Thing;
+                return Ok(());
+            }
+            // Who may make the thing may read it, but not operations, perhaps.
+            Err(failure)
+                if failure.meaning() == Some(Meaning::Denied)
+                    && !self.deletes
+                    && !matches!(self.state, State::Thing) =>
+            {
+                tracing::debug!("{}", failure.during("looking at an operation").chain());
                 self.state = State::Thing;
                 return Ok(());
             }

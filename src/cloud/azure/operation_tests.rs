@@ -178,15 +178,36 @@ async fn not_done_in_time_is_an_error_only_for_who_must_know() {
 
 #[tokio::test]
 async fn an_operation_isn_t_followed_elsewhere() {
-    let (client, _) = client(|_, _| {
-        Answer::new(202, "").header("Azure-AsyncOperation", "https://example.com/steal")
+    for (status, header) in [
+        (202, "Azure-AsyncOperation"),
+        (201, "Azure-AsyncOperation"),
+        (202, "Location"),
+    ] {
+        let (client, server) = client(move |seen, before| match (seen.line.as_str(), before) {
+            ("PUT /vm", _) => Answer::new(status, "")
+                .header(header, "https://example.com/steal")
+                .header("Retry-After", "0"),
+            (_, 0) => state("Creating").header("Retry-After", "0"),
+            _ => state("Succeeded"),
+        })
+        .await;
+        let operation = client.start(&machine()).await.unwrap();
+        assert!(!operation.is_done(), "{status} {header}");
+        wait(&client, operation, WITHIN).await.unwrap();
+        assert_eq!(server.all("GET /vm").len(), 2, "{status} {header}");
+    }
+}
+
+#[tokio::test]
+async fn what_may_not_be_followed_shows_in_the_thing_itself() {
+    let (client, server) = client(|seen, _| match seen.line.as_str() {
+        "PUT /vm" => followed(seen),
+        "GET /vm" => state("Succeeded"),
+        _ => Answer::refusal(403, "AuthorizationFailed", "no"),
     })
     .await;
-    let failure = client.start(&machine()).await.unwrap_err();
-    assert!(
-        failure
-            .during("creating")
-            .chain()
-            .contains("somewhere else")
-    );
+    let operation = client.start(&machine()).await.unwrap();
+    wait(&client, operation, WITHIN).await.unwrap();
+    assert_eq!(server.all("GET /operations/1").len(), 1);
+    assert_eq!(server.all("GET /vm").len(), 1);
 }
