@@ -10,6 +10,7 @@ use url::Url;
 
 use super::clouds::{self, Endpoints};
 use super::credentials::{Chain, ClientSecret};
+use super::nulls::WithoutNulls;
 use super::operation::Operation;
 use super::refusal::{Meaning, RESOURCE_MANAGER, Refusal, judge};
 use crate::error::{Error, Kind, Result};
@@ -353,7 +354,8 @@ impl Client {
     /// Sends a call and reads the answer.
     pub(super) async fn call<T: DeserializeOwned>(&self, call: &Call) -> Result<T, Failure> {
         let reply = self.send(call).await?;
-        read(&call.name(), &reply)
+        let WithoutNulls(answer) = read(&call.name(), &reply)?;
+        Ok(answer)
     }
 
     /// Sends a call that may go on after its answer.
@@ -367,12 +369,11 @@ impl Client {
         #[derive(Deserialize)]
         #[serde(rename_all = "camelCase", bound = "T: DeserializeOwned")]
         struct Page<T> {
-            #[serde(default = "Vec::new")]
-            value: Vec<T>,
+            value: Option<Vec<WithoutNulls<T>>>,
             next_link: Option<String>,
         }
-        let mut page: Page<T> = self.call(call).await?;
-        let mut all = page.value;
+        let mut page: Page<T> = read(&call.name(), &self.send(call).await?)?;
+        let mut all = page.value.unwrap_or_default();
         let mut pages = 1;
         while let Some(next) = page.next_link.filter(|next| !next.is_empty()) {
             if pages == MOST_PAGES {
@@ -385,9 +386,9 @@ impl Client {
             let next = self.own(&next)?;
             let reply = self.fetch(&call.name(), &next, call.policy()).await?;
             page = read(&call.name(), &reply)?;
-            all.append(&mut page.value);
+            all.extend(page.value.into_iter().flatten());
         }
-        Ok(all)
+        Ok(all.into_iter().map(|entry| entry.0).collect())
     }
 
     /// Sends a call; whatever isn't a success is a failure.

@@ -118,6 +118,8 @@ async fn a_list_is_read_to_its_end_and_no_further_than_its_server() {
             "nextLink": seen.url("subscriptions/s/page?$skiptoken=2") })),
         Some("2") => Answer::json(&json!({ "value": [3],
             "nextLink": seen.url("subscriptions/s/page?$skiptoken=3") })),
+        Some("3") => Answer::json(&json!({ "value": null,
+            "nextLink": seen.url("subscriptions/s/page?$skiptoken=4") })),
         _ => Answer::json(&json!({ "value": [4], "nextLink": "" })),
     })
     .await;

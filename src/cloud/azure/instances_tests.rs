@@ -195,7 +195,8 @@ async fn lists_put_groups_machines_and_addresses_together() {
         let line = seen.line.as_str();
         Answer::json(&if line.ends_with("/resourceGroups") {
             json!({"value": [group("a", "westus2"), group("b", "westus2"), group("c", "eastus"),
-                {"name": "d", "location": "westus2", "tags": {"runner-launch": "mine"}}]})
+                {"name": "d", "location": "westus2", "tags": {"runner-launch": "mine"}},
+                {"name": "e", "location": null, "tags": null, "properties": null}]})
         } else if line.ends_with("/publicIPAddresses") {
             json!({"value": [{"id": id("A", "Microsoft.Network/publicIPAddresses"),
                               "properties": {"ipAddress": "192.0.2.1"}}]})
@@ -206,7 +207,9 @@ async fn lists_put_groups_machines_and_addresses_together() {
             json!({"value": [{"id": id("A", "Microsoft.Compute/virtualMachines"),
                 "location": "westus2", "tags": tags,
                 "properties": {"provisioningState": "Succeeded",
-                    "hardwareProfile": {"vmSize": "Standard_F8s_v2"}}}]})
+                    "hardwareProfile": {"vmSize": "Standard_F8s_v2"}}},
+                {"id": id("E", "Microsoft.Compute/virtualMachines"), "tags": null,
+                 "properties": {"hardwareProfile": null, "storageProfile": {"osDisk": null}}}]})
         })
     })
     .await;

@@ -16,6 +16,7 @@ mod look;
 pub mod metadata;
 mod names;
 mod network;
+mod nulls;
 mod operation;
 mod plan;
 mod refusal;
