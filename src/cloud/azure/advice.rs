@@ -2,9 +2,9 @@
 
 use super::refusal::{Meaning, Refusal};
 
-/// Where quotas are raised. <https://learn.microsoft.com/en-us/azure/quotas/per-vm-quota-requests>
-const QUOTAS: &str =
-    "https://portal.azure.com/#view/Microsoft_Azure_Capacity/QuotaMenuBlade/~/myQuotas";
+/// Where in the portal quotas are raised.
+/// <https://learn.microsoft.com/en-us/azure/quotas/per-vm-quota-requests>
+const QUOTAS: &str = "#view/Microsoft_Azure_Capacity/QuotaMenuBlade/~/myQuotas";
 
 impl Refusal {
     pub(super) fn hint(&self) -> Option<String> {
@@ -85,7 +85,9 @@ impl Refusal {
             Meaning::FamilyQuota | Meaning::SpotQuota | Meaning::RegionQuota => {
                 let name = self.quota.as_deref().unwrap_or_default();
                 Some(format!(
-                    "raise the quota {name} at {QUOTAS}, or choose another type or region"
+                    "raise the quota {name} at https://{}/{QUOTAS}, or choose another type or \
+                     region",
+                    self.portal.host()
                 ))
             }
             _ => None,

@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-use super::clouds::{self, Endpoints};
+use super::clouds::{self, Endpoints, Portal};
 use super::credentials::{Chain, ClientSecret};
 use super::nulls::WithoutNulls;
 use super::operation::Operation;
@@ -345,6 +345,11 @@ impl Client {
         Ok(Endpoints::of(&self.host)?.arm)
     }
 
+    pub(super) fn portal(&self) -> Portal {
+        self.arm()
+            .map_or(Portal::Public, |arm| clouds::portal(&arm))
+    }
+
     /// The client secret with which the launcher signs in, where that is what it does: the last way
     /// for an instance to delete itself.
     pub(super) fn client_secret(&self) -> Result<Option<ClientSecret>> {
@@ -354,8 +359,7 @@ impl Client {
     /// Sends a call and reads the answer.
     pub(super) async fn call<T: DeserializeOwned>(&self, call: &Call) -> Result<T, Failure> {
         let reply = self.send(call).await?;
-        let WithoutNulls(answer) = read(&call.name(), &reply)?;
-        Ok(answer)
+        Ok(read::<WithoutNulls<T>>(&call.name(), &reply)?.0)
     }
 
     /// Sends a call that may go on after its answer.
@@ -417,12 +421,12 @@ impl Client {
         };
         let reply = send(bearer.clone()).await?;
         if reply.status != StatusCode::UNAUTHORIZED {
-            return success(reply);
+            return self.success(reply);
         }
         let next = self.chain.bearer_after(&bearer).await?;
         match next.expose() == bearer.expose() {
-            true => success(reply),
-            false => success(send(next).await?),
+            true => self.success(reply),
+            false => self.success(send(next).await?),
         }
     }
 
@@ -441,6 +445,16 @@ impl Client {
             Ok(request)
         };
         self.authorized(what, policy, build).await
+    }
+
+    fn success(&self, reply: Reply) -> Result<Reply, Failure> {
+        match reply.status.is_success() {
+            true => Ok(reply),
+            false => Err(Failure::Refused(Refusal {
+                portal: self.portal(),
+                ..Refusal::read(RESOURCE_MANAGER, &reply)
+            })),
+        }
     }
 
     /// An address in an answer, if it is Resource Manager's own: our token goes nowhere else.
@@ -469,13 +483,6 @@ fn is_within(url: &Url, arm: &Url) -> bool {
     below
         && url.scheme() == arm.scheme()
         && url.port_or_known_default() == arm.port_or_known_default()
-}
-
-fn success(reply: Reply) -> Result<Reply, Failure> {
-    match reply.status.is_success() {
-        true => Ok(reply),
-        false => Err(Failure::Refused(Refusal::read(RESOURCE_MANAGER, &reply))),
-    }
 }
 
 /// Reads a body; an empty one is `null`.

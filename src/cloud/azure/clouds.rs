@@ -18,6 +18,26 @@ struct Known {
     arm: &'static str,
     /// What a token for Resource Manager is for.
     audience: &'static str,
+    portal: Portal,
+}
+
+/// Where people look at a cloud.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum Portal {
+    #[default]
+    Public,
+    Government,
+    China,
+}
+
+impl Portal {
+    pub(super) fn host(self) -> &'static str {
+        match self {
+            Portal::Public => "portal.azure.com",
+            Portal::Government => "portal.azure.us",
+            Portal::China => "portal.azure.cn",
+        }
+    }
 }
 
 /// The public cloud first. The audiences are those of Microsoft's own libraries.
@@ -28,16 +48,19 @@ const KNOWN: [Known; 3] = [
         authority: "login.microsoftonline.com",
         arm: "management.azure.com",
         audience: "https://management.azure.com",
+        portal: Portal::Public,
     },
     Known {
         authority: "login.microsoftonline.us",
         arm: "management.usgovcloudapi.net",
         audience: "https://management.core.usgovcloudapi.net",
+        portal: Portal::Government,
     },
     Known {
         authority: "login.chinacloudapi.cn",
         arm: "management.chinacloudapi.cn",
         audience: "https://management.chinacloudapi.cn",
+        portal: Portal::China,
     },
 ];
 
@@ -85,6 +108,12 @@ pub(super) fn audience(arm: &Url) -> String {
         Some(known) => known.audience.to_owned(),
         None => arm.as_str().trim_end_matches('/').to_owned(),
     }
+}
+
+/// Where people look at the cloud of this Resource Manager. One that is unknown is, most likely, another
+/// way to the public one's.
+pub(super) fn portal(arm: &Url) -> Portal {
+    by_arm(arm).unwrap_or(&KNOWN[0]).portal
 }
 
 /// A variable's address; Microsoft's tools take a mere host, too.
@@ -147,6 +176,18 @@ mod tests {
         }
         let china = of(&[(AUTHORITY_VARIABLE, "https://login.chinacloudapi.cn")]).unwrap();
         assert_eq!(china[2], "https://management.chinacloudapi.cn");
+    }
+
+    #[test]
+    fn each_cloud_has_its_portal() {
+        for (arm, expected) in [
+            ("https://management.azure.com/", "portal.azure.com"),
+            ("https://management.usgovcloudapi.net/", "portal.azure.us"),
+            ("https://management.chinacloudapi.cn/", "portal.azure.cn"),
+            ("http://127.0.0.1:2/", "portal.azure.com"),
+        ] {
+            assert_eq!(portal(&Url::parse(arm).unwrap()).host(), expected, "{arm}");
+        }
     }
 
     #[test]

@@ -85,7 +85,7 @@ impl Operation {
             };
             match (location, provisioning(&answer)) {
                 (Some(url), _) => State::Location(url),
-                (None, Some(state)) => ended(state, &answer).unwrap_or(State::Thing),
+                (None, Some(state)) => ended(client, state, &answer).unwrap_or(State::Thing),
                 // Accepted, and no word of where to hear more.
                 (None, None) if goes_on => State::Thing,
                 (None, None) => State::Done,
@@ -148,11 +148,13 @@ impl Operation {
         self.asked = retry_after(&reply);
         let body: Value = serde_json::from_slice(&reply.body).unwrap_or_default();
         let end = match &self.state {
-            State::Status(_) => body["status"].as_str().and_then(|s| ended(s, &body)),
+            State::Status(_) => body["status"]
+                .as_str()
+                .and_then(|s| ended(client, s, &body)),
             State::Location(_) if reply.status == StatusCode::ACCEPTED => None,
             State::Location(_) => Some(State::Done),
             _ => match provisioning(&body) {
-                Some(state) => ended(state, &body),
+                Some(state) => ended(client, state, &body),
                 None if self.deletes => None,
                 None => Some(State::Done),
             },
@@ -173,11 +175,14 @@ fn provisioning(body: &Value) -> Option<&str> {
 }
 
 /// The three states that are ends. Their names come in both cases.
-fn ended(status: &str, body: &Value) -> Option<State> {
+fn ended(client: &Client, status: &str, body: &Value) -> Option<State> {
     match status.to_ascii_lowercase().as_str() {
         "succeeded" => Some(State::Done),
         "failed" | "canceled" | "cancelled" => {
-            let refusal = Refusal::of_operation(status, &body["error"]);
+            let refusal = Refusal {
+                portal: client.portal(),
+                ..Refusal::of_operation(status, &body["error"])
+            };
             Some(State::Failed(Box::new(refusal)))
         }
         _ => None,

@@ -7,6 +7,7 @@ use std::fmt;
 
 use serde_json::Value;
 
+use super::clouds::Portal;
 use crate::error::{Error, Kind};
 use crate::http::{Reply, Verdict};
 
@@ -37,6 +38,8 @@ pub(super) struct Refusal {
     /// The most telling code; the status where there was none.
     pub(super) code: String,
     pub(super) message: String,
+    /// That of the cloud that refused; the public one's until somebody says so.
+    pub(super) portal: Portal,
     /// The quota that is used up, where that is the reason and it is told.
     pub(super) quota: Option<String>,
     /// The actions that aren't allowed, where that is the reason and they are told.
@@ -204,6 +207,7 @@ impl Refusal {
             status: reply.status.as_u16(),
             code: reply.status.to_string(),
             message: String::new(),
+            portal: Portal::default(),
             quota: None,
             actions: Vec::new(),
             failed: reply.status.is_server_error(),
@@ -227,6 +231,7 @@ impl Refusal {
             status: 0,
             code: status.to_owned(),
             message: String::new(),
+            portal: Portal::default(),
             quota: None,
             actions: Vec::new(),
             failed: false,

@@ -141,7 +141,12 @@ fn a_quota_has_its_name_and_what_it_counts_for() {
     );
     let error = family.during("creating");
     assert_eq!(error.kind(), Kind::Capacity);
-    assert!(error.hints()[0].contains("standardNCASv3_T4Family Cores at https://portal."));
+    let hint = &error.hints()[0];
+    assert!(hint.contains("standardNCASv3_T4Family Cores at https://portal.azure.com/#view/"));
+    let mut elsewhere = of(FAMILY);
+    elsewhere.portal = Portal::Government;
+    let error = elsewhere.during("creating");
+    assert!(error.hints()[0].contains("at https://portal.azure.us/#view/"));
     let spot = of(&FAMILY.replace("standardNCASv3_T4Family Cores", "LowPriorityCores"));
     assert_eq!(spot.meaning(), Meaning::SpotQuota);
     let region = of(&FAMILY.replace("standardNCASv3_T4Family", "Total Regional"));
