@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::Deserialize;
-use tokio::time::Instant;
 
 use super::client::{Api, Call, Client, Failure};
 use super::create::machine;
@@ -281,52 +280,6 @@ async fn get(client: &Client, name: &str) -> Result<Option<Machine>, Failure> {
         Ok(machine) => Ok(Some(machine)),
         Err(failure) if failure.is_missing() => Ok(None),
         Err(failure) => Err(failure),
-    }
-}
-
-/// The looks at machines, which Azure counts for each of them. Who looks too often is told what was
-/// seen last.
-/// <https://learn.microsoft.com/en-us/azure/virtual-machines/compute-throttling-limits>
-#[derive(Debug, Default)]
-pub(super) struct Looks {
-    seen: tokio::sync::Mutex<BTreeMap<String, Seen>>,
-}
-
-#[derive(Debug, Clone)]
-struct Seen {
-    instance: Option<Instance>,
-    /// When as many looks as may come at once may come at once again.
-    full_at: Instant,
-}
-
-/// What a look costs of the time in which none may be made. Azure gives twelve a minute back.
-const COST: Duration = Duration::from_secs(6);
-
-/// How many may come at once. Azure allows 36, some of which the creation has used.
-const AT_ONCE: u32 = 16;
-
-impl Looks {
-    pub(super) async fn inspect(
-        &self,
-        client: &Client,
-        instance: &InstanceRef,
-    ) -> Result<Option<Instance>> {
-        let mut seen = self.seen.lock().await;
-        let now = Instant::now();
-        let known = seen.get(&instance.id);
-        let full_at = known.map_or(now, |known| known.full_at.max(now)) + COST;
-        if let Some(known) = known
-            && (full_at - now > COST * AT_ONCE)
-        {
-            return Ok(known.instance.clone());
-        }
-        let found = inspect(client, instance).await?;
-        let look = Seen {
-            instance: found.clone(),
-            full_at,
-        };
-        seen.insert(instance.id.clone(), look);
-        Ok(found)
     }
 }
 

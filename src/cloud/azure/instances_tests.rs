@@ -66,30 +66,6 @@ fn a_machine_is_read() {
     assert_eq!(instance.launch_time.unwrap().as_second(), 1_767_225_600);
 }
 
-#[tokio::test]
-async fn who_looks_too_often_is_told_what_was_seen_last() {
-    let server = Server::start(|seen, _| match seen.line.as_str() {
-        TOKEN => token("t"),
-        line if line.ends_with("virtualMachines/x") => Answer::json(&json!({
-            "properties": {"provisioningState": "Creating"}})),
-        _ => Answer::json(&json!({"value": []})),
-    })
-    .await;
-    let (host, http) = server.signed_in();
-    let (client, looks) = (Client::new(host, http), Looks::default());
-    let instance = InstanceRef {
-        id: "x".into(),
-        region: "westus2".into(),
-    };
-    for _ in 0..40 {
-        let found = looks.inspect(&client, &instance).await.unwrap();
-        assert_eq!(found.unwrap().state, InstanceState::Pending);
-    }
-    let asked = server.order().into_iter();
-    let asked = asked.filter(|line| line.ends_with("virtualMachines/x"));
-    assert_eq!(asked.count(), 16);
-}
-
 #[test]
 fn a_group_without_a_machine_is_on_its_way_up_or_left_over() {
     let read = |state: &str| -> Group {

@@ -13,6 +13,7 @@ mod images;
 mod instances;
 mod left_over;
 mod look;
+mod looks;
 pub mod metadata;
 mod names;
 mod network;
@@ -45,7 +46,7 @@ use crate::spec::InstanceSpec;
 #[derive(Debug)]
 pub struct Azure {
     client: Arc<Client>,
-    looks: instances::Looks,
+    looks: looks::Looks,
 }
 
 impl Azure {
@@ -54,7 +55,7 @@ impl Azure {
     pub fn new(host: Host, http: Http) -> Self {
         Self {
             client: Arc::new(Client::new(host, http)),
-            looks: instances::Looks::default(),
+            looks: looks::Looks::default(),
         }
     }
 }

@@ -85,7 +85,7 @@ async fn else_the_client_secret_goes_where_root_alone_reads_it() {
     assert_eq!(done.code, 0, "{}", world.report());
     for part in [
         "client secret goes to the instance",
-        "only root reads",
+        "root can read it there",
         "To avoid that",
         ASSIGN,
         "--cloud-permission-set",
