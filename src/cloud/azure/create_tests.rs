@@ -50,13 +50,10 @@ fn usual(seen: &Seen) -> Answer {
             size("Standard_F8s_v2"), size("Standard_F32s_v2"), size("Standard_D8s_v5")
         ]})),
         ("GET", [.., "versions"]) => Answer::json(&json!([
-            {"name": "24.04.202609040", "location": "westus2", "id": "/x"}
-        ])),
-        ("GET", [.., "versions", name]) => Answer::json(&json!(
-            {"name": name, "location": "westus2", "id": "/x", "properties": {
+            {"name": "24.04.202609040", "location": "westus2", "id": "/x", "properties": {
                 "hyperVGeneration": "V2", "architecture": "x64",
                 "features": [{"name": "SecurityType", "value": "TrustedLaunchSupported"}]}}
-        )),
+        ])),
         ("GET", [.., "permissions"]) => {
             Answer::json(&json!({"value": [{"actions": ["*"], "notActions": []}]}))
         }

@@ -343,6 +343,8 @@ pub(super) enum Found {
 #[derive(Debug, Deserialize)]
 struct Version {
     name: String,
+    #[serde(default)]
+    properties: Option<Properties>,
 }
 
 /// A version in the order of its numbers: as text, 8.9 comes after 8.10.
@@ -384,6 +386,11 @@ struct OsDisk {
 }
 
 impl Properties {
+    /// Lists don't always show everything.
+    fn is_whole(&self) -> bool {
+        self.hyper_v_generation.is_some() && self.features.is_some()
+    }
+
     /// Adds what is told to what is known.
     fn add_to(self, image: Image) -> Image {
         let arch = match self.architecture.as_deref() {
@@ -430,30 +437,47 @@ pub(super) async fn look_in_market(
         wanted.publisher, wanted.offer, wanted.sku
     );
     let mut exact = None;
+    let mut properties = Properties::default();
     if wanted.version == LATEST {
-        // Azure sorts them as text, so they are all asked for; by their names alone, they are few bytes.
-        let call = Call::get(Api::Compute, "images", &path);
-        let versions = match read::<Vec<Version>>(client, &call).await? {
-            Some(Answer::Told(versions)) => versions,
-            Some(Answer::Denied) => return Ok(Found::Unread(wanted.known())),
-            None => return Ok(Found::Missing),
+        // Azure sorts them as text. So all are asked for, by their names alone, and side by side the one
+        // with everything that most likely is the newest.
+        let all = Call::get(Api::Compute, "images", &path);
+        let last = all
+            .clone()
+            .query("$top", "1")
+            .query("$orderby", "name desc")
+            .query("$expand", "properties");
+        let both = Box::pin(async {
+            tokio::try_join!(
+                read::<Vec<Version>>(client, &all),
+                read::<Vec<Version>>(client, &last)
+            )
+        });
+        let (all, last) = match both.await? {
+            (Some(Answer::Told(all)), Some(Answer::Told(last))) => (all, last),
+            (None, _) | (_, None) => return Ok(Found::Missing),
+            _ => return Ok(Found::Unread(wanted.known())),
         };
-        let names = versions.into_iter().map(|version| version.name);
+        let names = all.into_iter().map(|version| version.name);
         let Some(version) = names.max_by_key(|name| numbers(name)) else {
             return Ok(Found::Missing);
         };
+        let last = last.into_iter().find(|last| last.name == version);
+        properties = last.and_then(|last| last.properties).unwrap_or_default();
         exact = Some(Market {
             version,
             ..wanted.clone()
         });
     }
-    let version = &exact.as_ref().unwrap_or(wanted).version;
-    let call = Call::get(Api::Compute, "images", format!("{path}/{version}"));
-    let properties = match read::<Whole>(client, &call).await? {
-        Some(Answer::Told(whole)) => whole.properties,
-        Some(Answer::Denied) => return Ok(Found::Unread(wanted.known())),
-        None => return Ok(Found::Missing),
-    };
+    if !properties.is_whole() {
+        let version = &exact.as_ref().unwrap_or(wanted).version;
+        let call = Call::get(Api::Compute, "images", format!("{path}/{version}"));
+        match read::<Whole>(client, &call).await? {
+            Some(Answer::Told(whole)) => properties = whole.properties,
+            Some(Answer::Denied) => return Ok(Found::Unread(properties.add_to(wanted.known()))),
+            None => return Ok(Found::Missing),
+        }
+    }
     let name = Some(wanted.to_string());
     let image = properties.add_to(wanted.known());
     Ok(Found::Image(Image {

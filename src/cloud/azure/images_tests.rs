@@ -154,6 +154,7 @@ fn what_azure_tells_is_added_to_what_is_known() {
               "architecture":"Arm64"},
             "location":"westus","name":"24.04.202609040","id":"/x"}"#,
     );
+    assert!(properties.is_whole());
     let image = properties.add_to(market("a:b:c:latest").known());
     assert_eq!(image.arch, Some(Arch::Aarch64));
     assert_eq!(image.second_generation, Some(true));
@@ -164,6 +165,7 @@ fn what_azure_tells_is_added_to_what_is_known() {
         r#"{"properties":{"hyperVGeneration":"V1","storageProfile":{"osDisk":{
              "osType":"Linux","osState":"Generalized","diskSizeGB":80}}}}"#,
     );
+    assert!(!managed.is_whole());
     let image = managed.add_to(market("a:b:c:latest").known());
     assert_eq!(
         (image.second_generation, image.disk_gb),
@@ -183,6 +185,10 @@ fn what_azure_tells_is_added_to_what_is_known() {
 async fn the_newest_version_is_azure_s_to_say_and_tells_what_it_is_like() {
     let server = Server::start(|seen, _| match seen.line.as_str() {
         TOKEN => token("t"),
+        line if line.ends_with("/versions") && seen.param("$top").is_some() => {
+            Answer::json(&json!([{"name": "8.9.2024010109", "properties":
+                {"hyperVGeneration": "V1", "architecture": "x64", "features": []}}]))
+        }
         line if line.ends_with("/versions") => Answer::json(&json!([
             {"name": "8.10.2024021519"}, {"name": "8.2.2021040911"}, {"name": "8.9.2024010109"}
         ])),
