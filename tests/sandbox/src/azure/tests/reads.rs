@@ -262,10 +262,11 @@ async fn sizes_images_features_and_identities_are_read() {
         let gallery = "communityGalleries/octo-1234/images";
         format!("/providers/Microsoft.Compute/locations/westus2/{gallery}/{image}")
     };
+    let look = "Microsoft.Compute/locations/communityGalleries/images/read";
+    lab.azure.deny(look);
     let got = lab.get(&open("runner"), "2023-07-03").await;
     assert_eq!(got.code(), "AuthorizationFailed");
-    lab.azure
-        .allow_only(&["Microsoft.Compute/locations/communityGalleries/images/read"]);
+    lab.azure.allow_only(&[look]);
     let got = lab.get(&open("runner"), "2023-07-03").await;
     assert_eq!(got.body["properties"]["architecture"], "x64", "{got:?}");
     let got = lab.get(&open("other"), "2023-07-03").await;
