@@ -1,5 +1,6 @@
 //! The seam to the clouds. Forges are unknown here.
 
+mod asked;
 pub mod aws;
 pub mod azure;
 pub mod gcp;

@@ -2,7 +2,7 @@
 
 use super::images::WantedImage;
 use super::sizes::{self, Place};
-use crate::cloud::{TAG_LAUNCH, TAG_OWNER, TAG_SERVES};
+use crate::cloud::{TAG_LAUNCH, TAG_OWNER, TAG_SERVES, asked};
 use crate::spec::{Cidr, InstanceSpec, Spot};
 
 /// The tag that the console shows as an instance's name.
@@ -45,8 +45,8 @@ impl Asked {
     pub(super) fn read(spec: &InstanceSpec) -> Result<Self, Vec<String>> {
         let mut mistakes = Vec::new();
         let mut warnings = Vec::new();
-        let types = types(spec, &mut mistakes, &mut warnings);
-        let places = places(spec, &mut mistakes);
+        let types = asked::types(spec, sizes::native, &mut mistakes, &mut warnings);
+        let places = asked::regions(spec, Place::read, &mut mistakes);
         let image = spec
             .image
             .as_deref()
@@ -102,38 +102,6 @@ impl Asked {
     pub(super) fn needs(&self, driver: sizes::Driver) -> bool {
         self.types.iter().any(|name| sizes::driver(name) == driver)
     }
-}
-
-fn types(
-    spec: &InstanceSpec,
-    mistakes: &mut Vec<String>,
-    warnings: &mut Vec<String>,
-) -> Vec<String> {
-    let mut types = Vec::new();
-    for text in &spec.types {
-        match sizes::native(text, spec.gpu.as_ref()) {
-            Ok((native, note)) => {
-                if !types.contains(&native) {
-                    types.push(native);
-                }
-                warnings.extend(note.filter(|note| !warnings.contains(note)));
-            }
-            Err(complaint) => mistakes.push(complaint),
-        }
-    }
-    types
-}
-
-fn places(spec: &InstanceSpec, mistakes: &mut Vec<String>) -> Vec<Place> {
-    let mut places = Vec::new();
-    for text in &spec.regions {
-        match Place::read(text) {
-            Ok(place) if places.contains(&place) => {}
-            Ok(place) => places.push(place),
-            Err(complaint) => mistakes.push(complaint),
-        }
-    }
-    places
 }
 
 /// <https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/Using_Tags.html#tag-restrictions>

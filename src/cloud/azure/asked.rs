@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::images::{Image, WantedImage};
 use super::{sizes, tags};
+use crate::cloud::asked;
 use crate::spec::{Cidr, InstanceSpec, Spot};
 
 /// The least disk, where the user doesn't say.
@@ -46,8 +47,8 @@ impl Asked {
     pub(super) fn read(spec: &InstanceSpec) -> Result<Self, Vec<String>> {
         let mut mistakes = Vec::new();
         let mut warnings = Vec::new();
-        let types = types(spec, &mut mistakes, &mut warnings);
-        let regions = regions(spec, &mut mistakes);
+        let types = asked::types(spec, sizes::native, &mut mistakes, &mut warnings);
+        let regions = asked::regions(spec, sizes::region, &mut mistakes);
         let image = spec
             .image
             .as_deref()
@@ -88,38 +89,6 @@ impl Asked {
         let wanted = self.disk_given.unwrap_or(usual);
         wanted.max(image.disk_gb.unwrap_or(0))
     }
-}
-
-fn types(
-    spec: &InstanceSpec,
-    mistakes: &mut Vec<String>,
-    warnings: &mut Vec<String>,
-) -> Vec<String> {
-    let mut types = Vec::new();
-    for text in &spec.types {
-        match sizes::native(text, spec.gpu.as_ref()) {
-            Ok((native, note)) => {
-                if !types.contains(&native) {
-                    types.push(native);
-                }
-                warnings.extend(note.filter(|note| !warnings.contains(note)));
-            }
-            Err(complaint) => mistakes.push(complaint),
-        }
-    }
-    types
-}
-
-fn regions(spec: &InstanceSpec, mistakes: &mut Vec<String>) -> Vec<String> {
-    let mut regions = Vec::new();
-    for text in &spec.regions {
-        match sizes::region(text) {
-            Ok(region) if regions.contains(&region) => {}
-            Ok(region) => regions.push(region),
-            Err(complaint) => mistakes.push(complaint),
-        }
-    }
-    regions
 }
 
 /// Resource ids, separated by commas.

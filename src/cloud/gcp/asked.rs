@@ -7,6 +7,7 @@ use super::labels;
 use super::places::Place;
 use super::scopes::Account;
 use super::sizes::{self, Machine};
+use crate::cloud::asked;
 use crate::spec::{Cidr, InstanceSpec, Spot};
 
 /// The least disk, where the user doesn't say.
@@ -39,8 +40,8 @@ impl Asked {
     pub(super) fn read(spec: &InstanceSpec) -> Result<Self, Vec<String>> {
         let mut mistakes = Vec::new();
         let mut warnings = Vec::new();
-        let machines = machines(spec, &mut mistakes, &mut warnings);
-        let places = places(spec, &mut mistakes);
+        let machines = asked::types(spec, sizes::native, &mut mistakes, &mut warnings);
+        let places = asked::regions(spec, Place::read, &mut mistakes);
         let image = spec
             .image
             .as_deref()
@@ -81,38 +82,6 @@ impl Asked {
             .map(|place| place.region.as_str())
             .collect()
     }
-}
-
-fn machines(
-    spec: &InstanceSpec,
-    mistakes: &mut Vec<String>,
-    warnings: &mut Vec<String>,
-) -> Vec<Machine> {
-    let mut machines = Vec::new();
-    for text in &spec.types {
-        match sizes::native(text, spec.gpu.as_ref()) {
-            Ok((machine, note)) => {
-                if !machines.contains(&machine) {
-                    machines.push(machine);
-                }
-                warnings.extend(note.filter(|note| !warnings.contains(note)));
-            }
-            Err(complaint) => mistakes.push(complaint),
-        }
-    }
-    machines
-}
-
-fn places(spec: &InstanceSpec, mistakes: &mut Vec<String>) -> Vec<Place> {
-    let mut places = Vec::new();
-    for text in &spec.regions {
-        match Place::read(text) {
-            Ok(place) if places.contains(&place) => {}
-            Ok(place) => places.push(place),
-            Err(complaint) => mistakes.push(complaint),
-        }
-    }
-    places
 }
 
 /// Our network has no IPv6 addresses, so that nothing can come from such networks.
