@@ -4,6 +4,7 @@ mod asked;
 pub mod aws;
 pub mod azure;
 pub mod gcp;
+mod sizes;
 mod told;
 
 use std::sync::Arc;

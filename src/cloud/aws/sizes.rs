@@ -1,27 +1,31 @@
 //! Sizes and regions, and what the name of an instance type tells.
 
 use crate::cloud::Arch;
+use crate::cloud::sizes::{Sizes, without_effect};
 use crate::spec::Gpu;
 
-/// Size, GPU model, native type.
-const SIZES: &[(&str, &str, &str)] = &[
-    ("s", "", "t2.micro"),
-    ("m", "", "m5.2xlarge"),
-    ("l", "", "m5.8xlarge"),
-    ("xl", "", "m5.16xlarge"),
-    ("m", "t4", "g4dn.xlarge"),
-    ("m", "k80", "p2.xlarge"),
-    ("l", "k80", "p2.8xlarge"),
-    ("xl", "k80", "p2.16xlarge"),
-    ("m", "v100", "p3.2xlarge"),
-    ("l", "v100", "p3.8xlarge"),
-    ("xl", "v100", "p3.16xlarge"),
-    ("m", "a10g", "g5.xlarge"),
-    ("l", "a10g", "g5.12xlarge"),
-    ("m", "l4", "g6.xlarge"),
-    ("xl", "a100", "p4d.24xlarge"),
-    ("xl", "h100", "p5.48xlarge"),
-];
+const SIZES: Sizes<&str> = Sizes {
+    cloud: "AWS",
+    others: "a type such as m5.2xlarge",
+    known: &[
+        ("s", "", "t2.micro"),
+        ("m", "", "m5.2xlarge"),
+        ("l", "", "m5.8xlarge"),
+        ("xl", "", "m5.16xlarge"),
+        ("m", "t4", "g4dn.xlarge"),
+        ("m", "k80", "p2.xlarge"),
+        ("l", "k80", "p2.8xlarge"),
+        ("xl", "k80", "p2.16xlarge"),
+        ("m", "v100", "p3.2xlarge"),
+        ("l", "v100", "p3.8xlarge"),
+        ("xl", "v100", "p3.16xlarge"),
+        ("m", "a10g", "g5.xlarge"),
+        ("l", "a10g", "g5.12xlarge"),
+        ("m", "l4", "g6.xlarge"),
+        ("xl", "a100", "p4d.24xlarge"),
+        ("xl", "h100", "p5.48xlarge"),
+    ],
+};
 
 const REGIONS: &[(&str, &str)] = &[
     ("us-east", "us-east-1"),
@@ -91,71 +95,7 @@ pub(super) fn native(text: &str, gpu: Option<&Gpu>) -> Result<(String, Option<St
     if text.contains('.') {
         return native_as_given(text, gpu);
     }
-    let (size, own) = text.split_once('+').unwrap_or((text, ""));
-    let asked = match gpu {
-        None => own,
-        Some(Gpu::None) if own.is_empty() => "",
-        Some(Gpu::None) => {
-            return Err(format!(
-                "--cloud-gpu: nogpu contradicts --cloud-type={text}"
-            ));
-        }
-        Some(Gpu::Model(model)) if own.is_empty() || modern(own) == modern(model) => model,
-        Some(Gpu::Model(model)) => {
-            return Err(format!(
-                "--cloud-gpu: {model} contradicts --cloud-type={text}"
-            ));
-        }
-    };
-    let note = (asked == "tesla")
-        .then(|| "--cloud-gpu: the name `tesla` is deprecated, say `v100`".to_owned());
-    let model = modern(asked);
-    let known = SIZES
-        .iter()
-        .find(|(known, with, _)| *known == size && *with == model);
-    match known {
-        Some((_, _, native)) => Ok(((*native).to_owned(), note)),
-        None => Err(unknown(text, size, model)),
-    }
-}
-
-fn modern(model: &str) -> &str {
-    match model {
-        "tesla" => "v100",
-        model => model,
-    }
-}
-
-fn unknown(text: &str, size: &str, model: &str) -> String {
-    let list = |entries: Vec<String>| entries.join(", ");
-    let sizes_with: Vec<String> = SIZES
-        .iter()
-        .filter(|(_, with, _)| *with == model)
-        .map(|(size, _, _)| format!("{size}+{model}"))
-        .collect();
-    let models_of: Vec<String> = SIZES
-        .iter()
-        .filter(|(known, with, _)| *known == size && !with.is_empty())
-        .map(|(_, with, _)| (*with).to_owned())
-        .collect();
-    if model.is_empty() || !SIZES.iter().any(|(known, _, _)| *known == size) {
-        format!(
-            "--cloud-type: `{text}` is neither a size (s, m, l, xl, m+t4, …) nor a type such as \
-             m5.2xlarge"
-        )
-    } else if !sizes_with.is_empty() {
-        format!(
-            "--cloud-type: there is no size {size}+{model} on AWS; with that GPU there is {}",
-            list(sizes_with)
-        )
-    } else if models_of.is_empty() {
-        format!("--cloud-gpu: the size {size} has no GPU on AWS; take a larger one")
-    } else {
-        format!(
-            "--cloud-gpu: `{model}` is no GPU of size {size} on AWS: there is {}",
-            list(models_of)
-        )
-    }
+    SIZES.native(text, gpu)
 }
 
 fn native_as_given(text: &str, gpu: Option<&Gpu>) -> Result<(String, Option<String>), String> {
@@ -173,16 +113,7 @@ fn native_as_given(text: &str, gpu: Option<&Gpu>) -> Result<(String, Option<Stri
             "--cloud-type: `{text}` is no type such as m5.2xlarge"
         ));
     }
-    let has = gpu_model(text).unwrap_or("no GPU");
-    let note = match gpu {
-        Some(Gpu::Model(model)) if modern(model) != has => Some(format!(
-            "--cloud-gpu: {model} has no effect on the type {text}, which has {has}"
-        )),
-        Some(Gpu::None) if gpu_model(text).is_some() => Some(format!(
-            "--cloud-gpu: nogpu has no effect on the type {text}, which has {has}"
-        )),
-        _ => None,
-    };
+    let note = without_effect(&format!("the type {text}"), gpu, gpu_model(text));
     Ok((text.to_owned(), note))
 }
 
@@ -236,6 +167,7 @@ pub(super) fn driver(instance_type: &str) -> Driver {
 /// The GPU that a type's family carries, where it has a size alias.
 fn gpu_model(instance_type: &str) -> Option<&'static str> {
     let known = SIZES
+        .known
         .iter()
         .find(|(_, model, native)| !model.is_empty() && family(native) == family(instance_type));
     match known {

@@ -1,24 +1,28 @@
 //! Sizes and regions, and what the name of a virtual machine's size tells.
 
 use crate::cloud::Arch;
+use crate::cloud::sizes::{Sizes, without_effect};
 use crate::spec::Gpu;
 
-/// Our size, GPU model, Azure's size.
-const SIZES: &[(&str, &str, &str)] = &[
-    ("s", "", "Standard_B1s"),
-    ("m", "", "Standard_F8s_v2"),
-    ("l", "", "Standard_F32s_v2"),
-    ("xl", "", "Standard_F64s_v2"),
-    ("m", "t4", "Standard_NC4as_T4_v3"),
-    ("m", "k80", "Standard_NC6"),
-    ("l", "k80", "Standard_NC12"),
-    ("xl", "k80", "Standard_NC24"),
-    ("m", "v100", "Standard_NC6s_v3"),
-    ("l", "v100", "Standard_NC12s_v3"),
-    ("xl", "v100", "Standard_NC24s_v3"),
-    ("m", "a100", "Standard_NC24ads_A100_v4"),
-    ("xl", "h100", "Standard_ND96isr_H100_v5"),
-];
+const SIZES: Sizes<&str> = Sizes {
+    cloud: "Azure",
+    others: "one of Azure's such as Standard_F8s_v2",
+    known: &[
+        ("s", "", "Standard_B1s"),
+        ("m", "", "Standard_F8s_v2"),
+        ("l", "", "Standard_F32s_v2"),
+        ("xl", "", "Standard_F64s_v2"),
+        ("m", "t4", "Standard_NC4as_T4_v3"),
+        ("m", "k80", "Standard_NC6"),
+        ("l", "k80", "Standard_NC12"),
+        ("xl", "k80", "Standard_NC24"),
+        ("m", "v100", "Standard_NC6s_v3"),
+        ("l", "v100", "Standard_NC12s_v3"),
+        ("xl", "v100", "Standard_NC24s_v3"),
+        ("m", "a100", "Standard_NC24ads_A100_v4"),
+        ("xl", "h100", "Standard_ND96isr_H100_v5"),
+    ],
+};
 
 const REGIONS: &[(&str, &str)] = &[
     ("us-east", "eastus"),
@@ -52,70 +56,7 @@ pub(super) fn native(text: &str, gpu: Option<&Gpu>) -> Result<(String, Option<St
     if text.contains('_') {
         return native_as_given(text, gpu);
     }
-    let (size, own) = text.split_once('+').unwrap_or((text, ""));
-    let asked = match gpu {
-        None => own,
-        Some(Gpu::None) if own.is_empty() => "",
-        Some(Gpu::None) => {
-            return Err(format!(
-                "--cloud-gpu: nogpu contradicts --cloud-type={text}"
-            ));
-        }
-        Some(Gpu::Model(model)) if own.is_empty() || modern(own) == modern(model) => model,
-        Some(Gpu::Model(model)) => {
-            return Err(format!(
-                "--cloud-gpu: {model} contradicts --cloud-type={text}"
-            ));
-        }
-    };
-    let note = (asked == "tesla")
-        .then(|| "--cloud-gpu: the name `tesla` is deprecated, say `v100`".to_owned());
-    let model = modern(asked);
-    let known = SIZES
-        .iter()
-        .find(|(known, with, _)| *known == size && *with == model);
-    match known {
-        Some((_, _, native)) => Ok(((*native).to_owned(), note)),
-        None => Err(unknown(text, size, model)),
-    }
-}
-
-fn modern(model: &str) -> &str {
-    match model {
-        "tesla" => "v100",
-        model => model,
-    }
-}
-
-fn unknown(text: &str, size: &str, model: &str) -> String {
-    let sizes_with: Vec<String> = SIZES
-        .iter()
-        .filter(|(_, with, _)| *with == model)
-        .map(|(size, _, _)| format!("{size}+{model}"))
-        .collect();
-    let models_of: Vec<&str> = SIZES
-        .iter()
-        .filter(|(known, with, _)| *known == size && !with.is_empty())
-        .map(|(_, with, _)| *with)
-        .collect();
-    if model.is_empty() || !SIZES.iter().any(|(known, _, _)| *known == size) {
-        format!(
-            "--cloud-type: `{text}` is neither a size (s, m, l, xl, m+t4, …) nor one of Azure's \
-             such as Standard_F8s_v2"
-        )
-    } else if !sizes_with.is_empty() {
-        format!(
-            "--cloud-type: there is no size {size}+{model} on Azure; with that GPU there is {}",
-            sizes_with.join(", ")
-        )
-    } else if models_of.is_empty() {
-        format!("--cloud-gpu: the size {size} has no GPU on Azure; take a larger one")
-    } else {
-        format!(
-            "--cloud-gpu: `{model}` is no GPU of size {size} on Azure: there is {}",
-            models_of.join(", ")
-        )
-    }
+    SIZES.native(text, gpu)
 }
 
 fn native_as_given(text: &str, gpu: Option<&Gpu>) -> Result<(String, Option<String>), String> {
@@ -124,16 +65,7 @@ fn native_as_given(text: &str, gpu: Option<&Gpu>) -> Result<(String, Option<Stri
             "--cloud-type: `{text}` is no size of Azure's such as Standard_F8s_v2"
         ));
     }
-    let has = gpu_model(text).unwrap_or("no GPU");
-    let note = match gpu {
-        Some(Gpu::Model(model)) if modern(model) != has => Some(format!(
-            "--cloud-gpu: {model} has no effect on {text}, which has {has}"
-        )),
-        Some(Gpu::None) if gpu_model(text).is_some() => Some(format!(
-            "--cloud-gpu: nogpu has no effect on {text}, which has {has}"
-        )),
-        _ => None,
-    };
+    let note = without_effect(text, gpu, gpu_model(text));
     Ok((text.to_owned(), note))
 }
 
@@ -244,6 +176,7 @@ fn gpu_model(size: &str) -> Option<&'static str> {
         return None;
     }
     let known = SIZES
+        .known
         .iter()
         .find(|(_, model, native)| !model.is_empty() && series(native) == series(size));
     Some(known.map_or("another GPU", |(_, model, _)| model))

@@ -3,26 +3,31 @@
 use std::fmt;
 
 use crate::cloud::Arch;
+use crate::cloud::sizes::{Sizes, agree, deprecated, modern};
 use crate::spec::Gpu;
 
-/// Size, GPU model, machine type, and how many of that GPU are added to it; none to machines that
-/// carry theirs.
-const SIZES: &[(&str, &str, &str, u32)] = &[
-    ("s", "", "g1-small", 0),
-    ("m", "", "e2-custom-8-32768", 0),
-    ("l", "", "e2-custom-32-131072", 0),
-    ("xl", "", "n2-custom-64-262144", 0),
-    ("m", "t4", "n1-standard-4", 1),
-    ("m", "k80", "custom-8-53248", 1),
-    ("l", "k80", "custom-32-131072", 4),
-    ("xl", "k80", "custom-64-212992-ext", 8),
-    ("m", "v100", "custom-8-65536-ext", 1),
-    ("l", "v100", "custom-32-262144-ext", 4),
-    ("xl", "v100", "custom-64-524288-ext", 8),
-    ("m", "l4", "g2-standard-8", 0),
-    ("m", "a100", "a2-highgpu-1g", 0),
-    ("xl", "h100", "a3-highgpu-8g", 0),
-];
+/// Machine types, and how many GPUs are added to them; none to machines that carry theirs.
+const SIZES: Sizes<(&str, u32)> = Sizes {
+    cloud: "Google Cloud",
+    others: "a machine type such as n2-standard-8, with or without GPUs: \
+             n1-standard-8+nvidia-tesla-t4*2",
+    known: &[
+        ("s", "", ("g1-small", 0)),
+        ("m", "", ("e2-custom-8-32768", 0)),
+        ("l", "", ("e2-custom-32-131072", 0)),
+        ("xl", "", ("n2-custom-64-262144", 0)),
+        ("m", "t4", ("n1-standard-4", 1)),
+        ("m", "k80", ("custom-8-53248", 1)),
+        ("l", "k80", ("custom-32-131072", 4)),
+        ("xl", "k80", ("custom-64-212992-ext", 8)),
+        ("m", "v100", ("custom-8-65536-ext", 1)),
+        ("l", "v100", ("custom-32-262144-ext", 4)),
+        ("xl", "v100", ("custom-64-524288-ext", 8)),
+        ("m", "l4", ("g2-standard-8", 0)),
+        ("m", "a100", ("a2-highgpu-1g", 0)),
+        ("xl", "h100", ("a3-highgpu-8g", 0)),
+    ],
+};
 
 /// GPUs can be added to N1 machines alone: what the sizes without a GPU are as such. A shared-core
 /// machine, which the smallest size is, takes none.
@@ -81,31 +86,18 @@ pub(super) fn native(text: &str, gpu: Option<&Gpu>) -> Result<(Machine, Option<S
         None => (text, None),
     };
     let own = own.map(|own| read_gpu(text, own)).transpose()?;
-    let asked = match (gpu, own) {
-        (None, own) => own,
-        (Some(Gpu::None), None) => None,
-        (Some(Gpu::None), Some(_)) => {
-            return Err(format!(
-                "--cloud-gpu: nogpu contradicts --cloud-type={text}"
-            ));
-        }
-        (Some(Gpu::Model(model)), Some(own)) if short(&own.0) == short(model) => Some(own),
-        (Some(Gpu::Model(model)), Some(_)) => {
-            return Err(format!(
-                "--cloud-gpu: {model} contradicts --cloud-type={text}"
-            ));
-        }
-        (Some(Gpu::Model(model)), None) => Some((model.clone(), None)),
-    };
-    let is_size = SIZES.iter().any(|(size, ..)| *size == base);
-    if is_size {
+    if let Some((own, _)) = &own {
+        agree(text, own, gpu, short)?;
+    }
+    let asked = own.or_else(|| match gpu {
+        Some(Gpu::Model(model)) => Some((model.clone(), None)),
+        Some(Gpu::None) | None => None,
+    });
+    if SIZES.is_size(base) {
         return sized(text, base, asked);
     }
     if !is_machine_type(base) {
-        return Err(format!(
-            "--cloud-type: `{text}` is neither a size (s, m, l, xl, m+t4, …) nor a machine type \
-             such as n2-standard-8, with or without GPUs: n1-standard-8+nvidia-tesla-t4*2"
-        ));
+        return Err(SIZES.neither(text));
     }
     as_given(base, asked, gpu)
 }
@@ -133,19 +125,14 @@ fn sized(
         machine_type: machine_type.to_owned(),
         accelerator: None,
     };
-    let find = |model: &str| {
-        SIZES
-            .iter()
-            .find(|(known, with, ..)| *known == size && *with == model)
-    };
     let Some((given, wanted)) = asked else {
-        let (_, _, machine_type, _) = find("").ok_or_else(|| format!("--cloud-type: {text}"))?;
+        let plainest = SIZES.find(size, "");
+        let (machine_type, _) = plainest.ok_or_else(|| format!("--cloud-type: {text}"))?;
         return Ok((plain(machine_type), None));
     };
-    let note = (given == "tesla")
-        .then(|| "--cloud-gpu: the name `tesla` is deprecated, say `v100`".to_owned());
+    let note = deprecated(&given);
     let model = short(&given);
-    if let Some((_, _, machine_type, count)) = find(model) {
+    if let Some((machine_type, count)) = SIZES.find(size, model) {
         let carried = *count == 0;
         if carried && wanted.is_some() {
             return Err(format!(
@@ -164,20 +151,10 @@ fn sized(
         return Ok((machine, note));
     }
     let long = long(&given);
-    let with_model: Vec<String> = SIZES
-        .iter()
-        .filter(|(_, with, ..)| *with == model)
-        .map(|(size, ..)| format!("{size}+{model}"))
-        .collect();
     if is_carried(long) {
-        return Err(match with_model.as_slice() {
-            [] => format!("--cloud-gpu: name a machine type that carries {given}"),
-            known => format!(
-                "--cloud-type: there is no size {size}+{model} on Google Cloud; with that GPU \
-                 there is {}",
-                known.join(", ")
-            ),
-        });
+        return Err(SIZES
+            .with_other_sizes(size, model)
+            .unwrap_or_else(|| format!("--cloud-gpu: name a machine type that carries {given}")));
     }
     if !long.starts_with("nvidia-") {
         let known: Vec<&str> = MODELS.iter().map(|(short, _)| *short).collect();
@@ -269,8 +246,7 @@ fn as_given(
         model: model.to_owned(),
         count: count.unwrap_or(1),
     };
-    let note = (given == "tesla")
-        .then(|| "--cloud-gpu: the name `tesla` is deprecated, say `v100`".to_owned());
+    let note = deprecated(&given);
     Ok((
         Machine {
             accelerator: Some(accelerator),
@@ -282,9 +258,7 @@ fn as_given(
 
 /// A model in our words, where we have one.
 fn short(model: &str) -> &str {
-    if model == "tesla" {
-        return "v100";
-    }
+    let model = modern(model);
     let known = MODELS.iter().find(|(_, long)| *long == model);
     known.map_or(model, |(short, _)| short)
 }
