@@ -122,6 +122,16 @@ impl Error {
         self
     }
 
+    /// The error of what was being done when this one came, with its kind and its hints.
+    #[must_use]
+    pub fn during(self, doing: impl Into<String>) -> Self {
+        let hints = self.hints.clone();
+        Self {
+            hints,
+            ..Self::new(self.kind, doing).caused_by(self)
+        }
+    }
+
     /// The same error seen as another kind.
     #[must_use]
     pub fn with_kind(mut self, kind: Kind) -> Self {
@@ -212,5 +222,15 @@ mod tests {
         assert_eq!(outer.chain(), "asking: the server said no");
         assert_eq!(outer.to_string(), "asking");
         assert_eq!(outer.hints(), ["ask nicer"]);
+    }
+
+    #[test]
+    fn what_was_being_done_keeps_kind_and_hints() {
+        let inner = Error::new(Kind::Denied, "asking").hint("ask nicer");
+        let outer = inner.refused().during("launching");
+        assert_eq!(outer.chain(), "launching: asking");
+        assert_eq!(outer.kind(), Kind::Denied);
+        assert_eq!(outer.hints(), ["ask nicer"]);
+        assert!(!outer.is_refusal(), "more may have been done before");
     }
 }

@@ -272,11 +272,7 @@ impl Failure {
     pub(super) fn during(self, doing: impl Into<String>) -> Error {
         match self {
             Failure::Refused(refusal) => refusal.during(doing),
-            Failure::Broken(error) => {
-                let hints = error.hints().to_vec();
-                let outer = Error::new(error.kind(), doing).caused_by(error);
-                hints.into_iter().fold(outer, Error::hint)
-            }
+            Failure::Broken(error) => error.during(doing),
         }
     }
 }

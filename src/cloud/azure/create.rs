@@ -292,9 +292,7 @@ impl<'a> Site<'a> {
                 false => error.refused(),
             };
         }
-        let outer = Error::new(error.kind(), "launching an instance");
-        let hints = error.hints().to_vec();
-        let outer = hints.into_iter().fold(outer.caused_by(error), Error::hint);
+        let outer = error.during("launching an instance");
         left.into_iter().fold(outer, |error, problem| {
             error.hint(format!("left behind: {problem}"))
         })

@@ -13,7 +13,7 @@ use super::credentials::Chain;
 use super::refusal::{COMPUTE, Meaning, Refusal, judge};
 use crate::error::{Error, Result};
 use crate::host::Host;
-use crate::http::{Http, NoAnswer, Policy, Reply, Request};
+use crate::http::{Http, Policy, Reply, Request, is_unanswered};
 use crate::secret::Secret;
 
 /// Where the service is. <https://cloud.google.com/compute/docs/reference/rest/v1>
@@ -172,11 +172,7 @@ impl Failure {
                     || (refusal.failed && refusal.meaning() == Meaning::Other)
             }
             // Connections that couldn't be made, and answers that didn't come.
-            Failure::Broken(error) => {
-                let first = std::error::Error::source(error);
-                std::iter::successors(first, |cause| cause.source())
-                    .any(<dyn std::error::Error>::is::<NoAnswer>)
-            }
+            Failure::Broken(error) => is_unanswered(error),
         }
     }
 
@@ -184,11 +180,7 @@ impl Failure {
     pub(super) fn during(self, doing: impl Into<String>) -> Error {
         match self {
             Failure::Refused(refusal) => refusal.during(doing),
-            Failure::Broken(error) => {
-                let hints = error.hints().to_vec();
-                let outer = Error::new(error.kind(), doing).caused_by(error);
-                hints.into_iter().fold(outer, Error::hint)
-            }
+            Failure::Broken(error) => error.during(doing),
         }
     }
 }

@@ -95,12 +95,7 @@ pub(super) async fn send(
             judge(service.name, reply)
         })
         .await
-        .map_err(|error| {
-            let hints = error.hints().to_vec();
-            let kind = error.kind();
-            let outer = Error::new(kind, doing).caused_by(error);
-            hints.into_iter().fold(outer, Error::hint)
-        })?;
+        .map_err(|error| error.during(doing))?;
     match reply.status.is_success() {
         true => Ok(reply),
         false => Err(Refusal::read(service.name, &reply).of_token(doing)),
