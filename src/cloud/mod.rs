@@ -4,6 +4,8 @@ mod asked;
 pub mod aws;
 pub mod azure;
 pub mod gcp;
+#[cfg(test)]
+mod scripted;
 mod sizes;
 mod told;
 

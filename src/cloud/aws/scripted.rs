@@ -1,134 +1,31 @@
-//! A server for tests: answers each request by a function and remembers them all.
+//! What a scripted server says that is EC2.
 
-use std::sync::{Arc, Mutex, PoisonError};
-
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
-
-/// A request as it came.
-#[derive(Debug, Clone)]
-pub(super) struct Seen {
-    /// Method and path.
-    pub(super) line: String,
-    /// The head, in lower case.
-    pub(super) head: String,
-    pub(super) body: String,
-}
+use crate::cloud::aws::Aws;
+use crate::cloud::scripted;
+pub(super) use crate::cloud::scripted::Seen;
 
 impl Seen {
     /// The action of a query, or the method and path.
-    pub(super) fn what(&self) -> String {
+    pub(in crate::cloud::aws) fn what(&self) -> String {
         self.param("Action").unwrap_or_else(|| self.line.clone())
-    }
-
-    pub(super) fn param(&self, name: &str) -> Option<String> {
-        url::form_urlencoded::parse(self.body.as_bytes())
-            .find(|(known, _)| known == name)
-            .map(|(_, value)| value.into_owned())
     }
 }
 
 /// Status and body; `None` cuts the connection.
 pub(super) type Answer = Option<(u16, String)>;
 
-/// The server; it ends with the test's runtime.
-pub(super) struct Server {
-    pub(super) url: String,
-    seen: Arc<Mutex<Vec<Seen>>>,
-}
-
-impl Server {
-    /// Starts one whose answers `script` gives, from the request and the number of requests of
-    /// the same kind before it.
-    pub(super) async fn start(
-        script: impl Fn(&Seen, usize) -> Answer + Send + Sync + 'static,
-    ) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
-        let seen: Arc<Mutex<Vec<Seen>>> = Arc::default();
-        let log = Arc::clone(&seen);
-        let script = Arc::new(script);
-        tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(serve(stream, Arc::clone(&log), Arc::clone(&script)));
-            }
-        });
-        Self { url, seen }
-    }
-
-    pub(super) fn seen(&self) -> Vec<Seen> {
-        self.seen
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
-    }
-
-    /// The requests of one kind.
-    pub(super) fn all(&self, what: &str) -> Vec<Seen> {
-        self.seen()
-            .into_iter()
-            .filter(|seen| seen.what() == what)
-            .collect()
-    }
-
-    /// The kinds of all requests, in order.
-    pub(super) fn order(&self) -> Vec<String> {
-        self.seen().iter().map(Seen::what).collect()
+impl From<Answer> for scripted::Answer<Aws> {
+    fn from(answer: Answer) -> Self {
+        answer.map_or_else(Self::cut, |(status, body)| Self::new(status, body))
     }
 }
 
-async fn serve(
-    mut stream: TcpStream,
-    log: Arc<Mutex<Vec<Seen>>>,
-    script: Arc<impl Fn(&Seen, usize) -> Answer>,
-) {
-    let mut buffer = Vec::new();
-    while let Some(request) = read(&mut stream, &mut buffer).await {
-        let answer = {
-            let mut log = log.lock().unwrap_or_else(PoisonError::into_inner);
-            let before = log
-                .iter()
-                .filter(|seen| seen.what() == request.what())
-                .count();
-            log.push(request.clone());
-            script(&request, before)
-        };
-        let Some((status, body)) = answer else {
-            return;
-        };
-        let head = format!(
-            "HTTP/1.1 {status} X\r\ncontent-length: {}\r\n\r\n",
-            body.len()
-        );
-        if stream.write_all((head + &body).as_bytes()).await.is_err() {
-            return;
-        }
-    }
-}
+/// The server.
+pub(super) type Server = scripted::Server<Aws>;
 
-async fn read(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<Seen> {
-    loop {
-        let text = String::from_utf8_lossy(buffer).into_owned();
-        if let Some((head, body)) = text.split_once("\r\n\r\n") {
-            let line = head
-                .lines()
-                .next()?
-                .trim_end_matches(" HTTP/1.1")
-                .to_owned();
-            let head = head.to_ascii_lowercase();
-            let length = head
-                .lines()
-                .find_map(|line| line.strip_prefix("content-length: "));
-            let length: usize = length.map_or(0, |length| length.parse().unwrap());
-            if body.len() >= length {
-                let body = body[..length].to_owned();
-                buffer.clear();
-                return Some(Seen { line, head, body });
-            }
-        }
-        if stream.read_buf(buffer).await.ok()? == 0 {
-            return None;
-        }
+impl scripted::Kinds for Aws {
+    fn kind(seen: &Seen) -> String {
+        seen.what()
     }
 }
 

@@ -76,7 +76,7 @@ async fn a_call_carries_a_token_and_its_body() {
         "POST /compute/v1/projects/proj/zones/z/instances" => {
             Answer::json(&json!({ "name": "op", "status": "RUNNING" }))
         }
-        _ => Answer::text(404, ""),
+        _ => Answer::new(404, ""),
     })
     .await;
     let call = Call::post("instances.insert", "zones/z/instances")
@@ -95,7 +95,7 @@ async fn a_call_carries_a_token_and_its_body() {
     );
     assert_eq!(seen.header("x-goog-user-project"), None);
     assert_eq!(
-        seen.param("requestId"),
+        seen.param("requestId").as_deref(),
         Some(crate::uuid::of(&["launch"]).as_str())
     );
     assert_eq!(server.seen().len(), 1, "no token was asked for");
@@ -118,7 +118,7 @@ async fn a_self_signed_token_that_isn_t_taken_is_exchanged_once() {
     assert_eq!(server.order(), [zones, "POST /token", zones, zones]);
     let form = &server.all("POST /token")[0];
     assert_eq!(
-        form.form("grant_type").as_deref(),
+        form.param("grant_type").as_deref(),
         Some("urn:ietf:params:oauth:grant-type:jwt-bearer")
     );
 }

@@ -186,7 +186,10 @@ async fn types_in_known_zones_are_asked_for_with_the_rest() {
     assert_eq!(asked.len(), 3, "{asked:?}");
     assert!(server.all(&format!("GET {PROJECT}/zones")).len() == 1);
     let filter = server.all(&format!("GET {PROJECT}/zones"));
-    assert_eq!(filter[0].param("filter"), Some("name eq \"us-west1-.*\""));
+    assert_eq!(
+        filter[0].param("filter").as_deref(),
+        Some("name eq \"us-west1-.*\"")
+    );
 }
 
 #[tokio::test]
@@ -206,7 +209,7 @@ async fn lack_of_capacity_leads_to_the_next_zone() {
     assert_eq!(zones_asked(&server), ["us-west1-b", "us-west1-a"]);
     let ids: BTreeSet<Option<String>> = inserts(&server)
         .iter()
-        .map(|seen| seen.param("requestId").map(str::to_owned))
+        .map(|seen| seen.param("requestId"))
         .collect();
     assert_eq!(ids.len(), 2);
 }
@@ -337,7 +340,7 @@ async fn what_may_not_be_asked_for_is_left_out() {
     launch(&server, &spec()).await.unwrap();
     let sent = inserts(&server);
     assert_eq!(sent.len(), 3);
-    let ids: BTreeSet<Option<&str>> = sent.iter().map(|seen| seen.param("requestId")).collect();
+    let ids: BTreeSet<Option<String>> = sent.iter().map(|seen| seen.param("requestId")).collect();
     assert_eq!(ids.len(), 3, "a request of its own each time");
 }
 
@@ -474,7 +477,7 @@ async fn stopped_instances_of_ours_are_deleted_beside_the_creation() {
     );
     let listed = server.all(&format!("GET {PROJECT}/aggregated/instances"));
     assert_eq!(
-        listed[0].param("filter"),
+        listed[0].param("filter").as_deref(),
         Some("description eq \"runner-launch .*\"")
     );
     assert!(!listed[0].param("fields").unwrap().contains("metadata"));
@@ -541,7 +544,7 @@ async fn destroying_is_done_when_it_is_gone() {
     let asked = server.seen();
     assert_eq!(asked.len(), 1);
     assert_eq!(
-        asked[0].param("filter"),
+        asked[0].param("filter").as_deref(),
         Some("name = \"cml-x-0a1b2c3d4e5f\"")
     );
 }

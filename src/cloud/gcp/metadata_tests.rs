@@ -13,7 +13,7 @@ fn held(text: &str) -> Answer {
 }
 
 fn is_held(seen: &Seen) -> bool {
-    seen.param("wait_for_change") == Some("true")
+    seen.param("wait_for_change").as_deref() == Some("true")
 }
 
 async fn notice(server: &Scripted, rebalance_seen: bool) -> Notice {
@@ -38,8 +38,8 @@ async fn a_preemption_ends_a_held_request() {
     let asked = server.all(PREEMPTED_LINE);
     assert_eq!(asked.len(), 2, "waited, not polled");
     assert_eq!(asked[0].param("wait_for_change"), None);
-    assert_eq!(asked[1].param("last_etag"), Some("e1"));
-    assert_eq!(asked[1].param("timeout_sec"), Some("60"));
+    assert_eq!(asked[1].param("last_etag").as_deref(), Some("e1"));
+    assert_eq!(asked[1].param("timeout_sec").as_deref(), Some("60"));
     assert_eq!(asked[1].header("metadata-flavor"), Some("Google"));
 }
 
@@ -76,7 +76,7 @@ async fn maintenance_that_ends_the_machine_is_told_and_a_migration_is_not() {
     let tags: Vec<_> = server
         .all(MAINTENANCE_LINE)
         .iter()
-        .map(|seen| seen.param("last_etag").map(str::to_owned))
+        .map(|seen| seen.param("last_etag"))
         .collect();
     assert_eq!(
         tags,
@@ -109,7 +109,7 @@ async fn an_outage_is_waited_out_and_what_happened_meanwhile_is_heard() {
 
 #[tokio::test]
 async fn only_google_s_server_is_believed() {
-    let server = Scripted::start(|_, _| Answer::text(200, "TRUE")).await;
+    let server = Scripted::start(|_, _| Answer::new(200, "TRUE")).await;
     let (host, http) = server.machine(&[]);
     let client = Server::new(host, http).unwrap();
     assert!(!client.is_there().await);

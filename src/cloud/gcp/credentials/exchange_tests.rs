@@ -19,12 +19,12 @@ async fn a_pipeline_s_token_is_exchanged_and_impersonates() {
     let seen = server.seen();
     assert_eq!(seen.len(), 3);
     assert_eq!(seen[0].line, "GET /oidc");
-    assert_eq!(seen[0].param("audience"), Some("x"));
+    assert_eq!(seen[0].param("audience").as_deref(), Some("x"));
     assert_eq!(
         seen[0].header("authorization"),
         Some("Bearer request-token")
     );
-    let form = |name| seen[1].form(name).unwrap_or_default();
+    let form = |name| seen[1].param(name).unwrap_or_default();
     assert_eq!(
         form("grant_type"),
         "urn:ietf:params:oauth:grant-type:token-exchange"
@@ -92,9 +92,9 @@ async fn a_file_s_token_is_read_plain_or_as_json() {
         let before = server.all("POST /sts").len();
         chain(&server, &[(ENCODED, &file)]).bearer().await.unwrap();
         let form = &server.all("POST /sts")[before];
-        assert_eq!(form.form("subject_token").as_deref(), Some(expected));
+        assert_eq!(form.param("subject_token").as_deref(), Some(expected));
         assert_eq!(
-            form.form("options").as_deref(),
+            form.param("options").as_deref(),
             Some(r#"{"userProject":"payer"}"#)
         );
     }
@@ -127,7 +127,7 @@ async fn a_signed_in_user_s_token_is_renewed() {
         ("client_secret", "cs"),
         ("refresh_token", "rt"),
     ] {
-        assert_eq!(form.form(name).as_deref(), Some(value), "{name}");
+        assert_eq!(form.param(name).as_deref(), Some(value), "{name}");
     }
 }
 
@@ -164,7 +164,7 @@ async fn a_refused_exchange_names_the_account_and_the_way_out() {
             "forbidden",
             "Permission 'iam.serviceAccounts.getAccessToken' denied on resource (or it may not exist).",
         ),
-        "POST /token" => Answer::text(
+        "POST /token" => Answer::new(
             400,
             r#"{"error":"invalid_grant","error_description":"Invalid grant: account not found"}"#,
         ),

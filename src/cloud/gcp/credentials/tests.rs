@@ -15,7 +15,7 @@ pub(super) fn chain(server: &Server, more: &[(&str, &str)]) -> Chain {
 
 /// Nothing answers but the metadata server of a machine that isn't Google's.
 pub(super) async fn silent() -> Server {
-    Server::start(|_, _| Answer::text(404, "")).await
+    Server::start(|_, _| Answer::new(404, "")).await
 }
 
 /// What every service here answers when all is well.
@@ -30,7 +30,7 @@ pub(super) fn healthy(seen: &crate::cloud::gcp::scripted::Seen) -> Answer {
         line if line.ends_with(":generateAccessToken") => Answer::json(
             &json!({ "accessToken": "iam-token", "expireTime": "2026-01-01T01:00:00Z" }),
         ),
-        _ => Answer::text(404, ""),
+        _ => Answer::new(404, ""),
     }
 }
 
@@ -110,7 +110,7 @@ async fn a_refused_self_signed_token_is_exchanged_with_the_compute_scope_alone()
     let given = chain.bearer().await.unwrap();
     assert_eq!(given.expose(), "oauth-token");
     assert!(!chain.refused(&given).await, "there is no third way");
-    let assertion = server.all("POST /token")[0].form("assertion").unwrap();
+    let assertion = server.all("POST /token")[0].param("assertion").unwrap();
     let audience = format!("{}/token", server.url);
     let claims = claims(&assertion, &audience);
     assert_eq!(claims["scope"], "https://www.googleapis.com/auth/compute");
