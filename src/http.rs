@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBuilder};
 use bytes::Bytes;
-use http::{HeaderMap, Method, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use tokio::time::Instant;
 use url::Url;
 
 use crate::error::{Error, Result};
 use crate::host::Host;
+use crate::secret::Secret;
 
 /// What this program calls itself in requests.
 pub const USER_AGENT: &str = concat!("runner-launch/", env!("CARGO_PKG_VERSION"));
@@ -353,6 +354,16 @@ async fn attempt(
         headers: response.headers().clone(),
         body: response.bytes().await?,
     })
+}
+
+/// The header that carries a token, hidden from whatever prints headers.
+pub fn authorization(token: &Secret) -> Result<HeaderValue> {
+    let mut value = HeaderValue::from_str(&format!("Bearer {}", token.expose())).map_err(|_| {
+        Error::usage("the access token holds characters that no token has")
+            .hint("check for a line break or a space at its end")
+    })?;
+    value.set_sensitive(true);
+    Ok(value)
 }
 
 /// An address without what may be secret in it: user, query and fragment.

@@ -15,6 +15,7 @@ use super::operation::Operation;
 use super::refusal::{Meaning, RESOURCE_MANAGER, Refusal, judge};
 use crate::error::{Error, Kind, Result};
 use crate::host::Host;
+pub(super) use crate::http::authorization;
 use crate::http::{Http, Policy, Reply, Request, Verdict, maybe_done};
 use crate::secret::Secret;
 
@@ -503,14 +504,6 @@ pub(super) async fn exchange(
     let url = call.url(arm, subscription)?;
     let build = || call.request(&url, bearer);
     http.send(&call.name(), call.policy(), build, judge).await
-}
-
-/// The header that carries a token, hidden from whatever prints headers.
-pub(super) fn authorization(token: &Secret) -> Result<HeaderValue> {
-    let mut value = HeaderValue::from_str(&format!("Bearer {}", token.expose()))
-        .map_err(|_| Error::usage("the access token holds characters that no token has"))?;
-    value.set_sensitive(true);
-    Ok(value)
 }
 
 #[cfg(test)]

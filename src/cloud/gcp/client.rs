@@ -13,7 +13,7 @@ use super::credentials::Chain;
 use super::refusal::{COMPUTE, Meaning, Refusal, judge};
 use crate::error::{Error, Result};
 use crate::host::Host;
-use crate::http::{Http, Policy, Reply, Request, is_unanswered};
+use crate::http::{Http, Policy, Reply, Request, authorization, is_unanswered};
 use crate::secret::Secret;
 
 /// Where the service is. <https://cloud.google.com/compute/docs/reference/rest/v1>
@@ -297,14 +297,6 @@ pub(super) async fn exchange(
         judge(COMPUTE, reply)
     })
     .await
-}
-
-/// The header that carries a token, hidden from whatever prints headers.
-pub(super) fn authorization(token: &Secret) -> Result<HeaderValue> {
-    let mut value = HeaderValue::from_str(&format!("Bearer {}", token.expose()))
-        .map_err(|_| Error::usage("the access token holds characters that no token has"))?;
-    value.set_sensitive(true);
-    Ok(value)
 }
 
 /// How long a token may take to come, all tries together.

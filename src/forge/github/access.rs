@@ -8,11 +8,11 @@ use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-use super::transport::{api_headers, authorization, join};
+use super::transport::{api_headers, join};
 use crate::cache::{Cached, Expiring};
 use crate::error::{Error, Kind, Result};
 use crate::host::Host;
-use crate::http::{Http, Policy, Reply, Request, Verdict};
+use crate::http::{Http, Policy, Reply, Request, Verdict, authorization};
 use crate::secret::Secret;
 use crate::spec::{Access, Target};
 
@@ -134,7 +134,7 @@ impl Authenticator {
     ) -> Result<T> {
         let url = join(&self.base, route)?;
         let mut headers = http::HeaderMap::from_iter(api_headers());
-        headers.insert(header::AUTHORIZATION, authorization(jwt.expose())?);
+        headers.insert(header::AUTHORIZATION, authorization(jwt)?);
         let build = || {
             let mut request = Request::new(method.clone(), url.clone());
             request.headers = headers.clone();

@@ -14,7 +14,7 @@ use url::Url;
 use super::access::Authenticator;
 use crate::error::{Error, Result};
 use crate::host::Host;
-use crate::http::{Http, Policy, Reply, Request, Verdict};
+use crate::http::{Http, Policy, Reply, Request, Verdict, authorization};
 
 /// Marks a request that may be repeated after an unanswered try.
 #[derive(Debug, Clone, Copy)]
@@ -63,7 +63,7 @@ impl Transport {
         for (name, value) in api_headers() {
             headers.insert(name, value);
         }
-        headers.insert(header::AUTHORIZATION, authorization(bearer.expose())?);
+        headers.insert(header::AUTHORIZATION, authorization(&bearer)?);
         let build = || {
             Ok(Request {
                 method: parts.method.clone(),
@@ -109,16 +109,6 @@ pub(super) fn api_headers() -> [(header::HeaderName, HeaderValue); 2] {
             HeaderValue::from_static("2022-11-28"),
         ),
     ]
-}
-
-/// The header that carries a token, marked so that nothing prints it.
-pub(super) fn authorization(token: &str) -> Result<HeaderValue> {
-    let mut value = HeaderValue::from_str(&format!("Bearer {token}")).map_err(|_| {
-        Error::usage("the access token holds characters that no token has")
-            .hint("check for a line break or a space at its end")
-    })?;
-    value.set_sensitive(true);
-    Ok(value)
 }
 
 /// The API's base with a route behind it.

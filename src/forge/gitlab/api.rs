@@ -21,7 +21,7 @@ use url::Url;
 
 use super::endpoints::Page;
 use crate::error::{Error, Kind, Result};
-use crate::http::{Http, Policy, Reply, Request, Verdict};
+use crate::http::{Http, Policy, Reply, Request, Verdict, authorization};
 use crate::secret::Secret;
 use crate::spec::Access;
 
@@ -257,13 +257,7 @@ impl Api {
                 ));
             }
         };
-        let mut value =
-            HeaderValue::from_str(&format!("Bearer {}", token.expose())).map_err(|_| {
-                Error::usage("the access token holds characters that no token has")
-                    .hint("check for a line break or a space at its end")
-            })?;
-        value.set_sensitive(true);
-        Ok(value)
+        authorization(token)
     }
 }
 

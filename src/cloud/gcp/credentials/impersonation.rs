@@ -11,9 +11,8 @@ use url::Url;
 use super::file::{self, File};
 use super::{Context, PLATFORM_SCOPE, denied, token};
 use crate::cache::Expiring;
-use crate::cloud::gcp::client::authorization;
 use crate::error::Result;
-use crate::http::Request;
+use crate::http::{Request, authorization};
 use crate::secret::Secret;
 
 const IAM: token::Service = token::Service {
