@@ -1,8 +1,12 @@
 //! The end of the machine.
 
+use std::ffi::OsStr;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
+
+use super::DEAD_MAN;
 
 use crate::cloud::{self, GiveBack};
 use crate::error::{Error, Result};
@@ -12,8 +16,15 @@ use crate::http::Http;
 /// The bootstrap's program that gives the machine back without an agent.
 const PROGRAM: &str = "/var/lib/runner-launch/give-back";
 
-/// Tells that program's caller that another one of it is at work already.
-const MARK: &str = "/var/lib/runner-launch/giving-back";
+/// Tells that program's caller, and a bootstrap that is still at work, that another one of it is asking
+/// for the machine's deletion already. It is gone after a reboot.
+const MARK: &str = "/run/runner-launch-giving-back";
+
+/// The unit in which it asks.
+const UNIT: &str = "runner-launch-give-back.service";
+
+/// Between questions, where nothing outlives this program.
+const PAUSE: Duration = Duration::from_secs(5);
 
 /// Has the cloud delete the machine, and turns it off. A machine that costs as much when it is off
 /// stays on instead, if the cloud can't be brought to it at once, and goes on asking: a role may take
@@ -28,7 +39,12 @@ pub(super) async fn give_back(how: &GiveBack, host: &Host, deadline: Instant) ->
             return Ok(());
         }
         // No service manager lets anything outlive this program: what time is left is all there is.
-        while Instant::now() < deadline && !ask(how, host, deadline).await {}
+        while Instant::now() + PAUSE < deadline {
+            sleep(PAUSE).await;
+            if ask(how, host, deadline).await {
+                break;
+            }
+        }
     }
     power_off(host)
 }
@@ -48,23 +64,48 @@ async fn ask(how: &GiveBack, host: &Host, deadline: Instant) -> bool {
     false
 }
 
-/// Starts the bootstrap's program in a unit of its own, which nothing hurries.
+/// Starts the bootstrap's program in a unit of its own, which nothing hurries; one is enough. Nothing
+/// else is to happen on the machine any more.
 fn go_on_asking(host: &Host) -> bool {
     let (program, mark) = (host.path(PROGRAM), host.path(MARK));
     if !program.exists() || std::fs::write(&mark, "").is_err() {
         return false;
     }
-    let started = Command::new("systemd-run")
-        .args(["--quiet", "--collect", "--unit=runner-launch-give-back"])
-        .args(["/bin/sh".as_ref(), program.as_os_str(), "patient".as_ref()])
-        .stdin(Stdio::null())
-        .status();
-    let started = started.is_ok_and(|status| status.success());
-    if !started {
+    let is_asking = || does("systemctl", &["is-active", "--quiet", UNIT]);
+    let started = is_asking()
+        || does(
+            "systemd-run",
+            &[
+                "--quiet".as_ref(),
+                "--collect".as_ref(),
+                format!("--unit={UNIT}").as_ref(),
+                "--property=Restart=on-failure".as_ref(),
+                "--property=RestartSec=30".as_ref(),
+                "--property=OOMScoreAdjust=-900".as_ref(),
+                "/bin/sh".as_ref(),
+                program.as_os_str(),
+                "patient".as_ref(),
+            ],
+        )
+        || is_asking();
+    if started {
+        for unit in [DEAD_MAN, "runner-launch.service"] {
+            // What isn't there needs no stopping.
+            let _ = does("systemctl", &["stop", "--no-block", unit]);
+        }
+    } else {
         // Else the machine would stay on for nothing.
         let _ = std::fs::remove_file(&mark);
     }
     started
+}
+
+fn does(program: &str, args: &[impl AsRef<OsStr>]) -> bool {
+    let done = Command::new(program)
+        .args(args)
+        .stdin(Stdio::null())
+        .status();
+    done.is_ok_and(|status| status.success())
 }
 
 /// Turns the machine off, whether or not it is being deleted: a machine that is off costs the least.

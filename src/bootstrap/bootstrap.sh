@@ -18,16 +18,16 @@ say() {
 # deletes what is off, turning it off is enough. It may hold a secret: root's alone from the start.
 # The agent may have it started once more, as a patient one that goes on where the agent can't.
 give_back=$work/give-back
+giving_back=$root/run/runner-launch-giving-back
 write_give_back() {
   mkdir -p "$work"
-  (umask 077 && : >"$give_back")
-  cat >"$give_back" <<GIVE_BACK
+  (umask 077 && : >"$give_back.new")
+  cat >"$give_back.new" <<GIVE_BACK
 #!/bin/sh
 released=no
 if [ "\${1:-}" != patient ] && [ -x '$program' ] && [ -e '$config' ]; then
-  rm -f '$work/giving-back'
   timeout 200 '$program' agent release --config '$config' && released=yes
-  if [ "\$released" = yes ] && [ -e '$work/giving-back' ]; then
+  if [ "\$released" = yes ] && [ -e '$giving_back' ]; then
     exit 0
   fi
 fi
@@ -40,7 +40,10 @@ fi
 sync
 systemctl poweroff || shutdown -P now || poweroff -f
 GIVE_BACK
-  chmod 700 "$give_back"
+  chmod 700 "$give_back.new"
+  # All of it, or none: a crash must not leave an empty one that does nothing.
+  sync "$give_back.new" 2>/dev/null || true
+  mv "$give_back.new" "$give_back"
 }
 
 give_back() {
@@ -292,6 +295,7 @@ make_user
 guard_metadata
 [ -z "$startup_script" ] || run_startup_script
 wait "$prepare" || fail "downloading the runner program failed"
+[ ! -e "$giving_back" ] || fail "the machine is being given back already"
 systemctl daemon-reload
 systemctl start runner-launch.service
 say "agent started"

@@ -198,7 +198,7 @@ pub const OPTIONS: &[Opt] = &[
     opt("cloud-metadata", Many("KEY=VALUE"), "Cloud", "Tag for everything made (Google Cloud: label of the instance); may be repeated"),
     opt("cloud-startup-script", Value("BASE64"), "Cloud", "Shell script to run on the instance before the runner becomes available").secret(),
     opt("cloud-image", Value("IMAGE"), "Cloud", "Machine image; AWS: an id, a name (your own, Amazon's, Canonical's or Debian's), or OWNER:NAME; Azure: PUBLISHER:OFFER:SKU:VERSION or an id; Google Cloud: PROJECT/FAMILY or an image's path").default("the newest of Ubuntu 24.04 LTS, with drivers for a GPU"),
-    opt("cloud-keep-until-stopped", Flag, "Cloud", "Launch though the instance can't delete itself (Azure): at its end it is off, and costs on until stop or sweep"),
+    opt("cloud-keep-until-stopped", Flag, "Cloud", "Launch though the instance can't delete itself (Azure): at its end it is off, and costs on until stop, sweep or the next launch"),
     opt("cloud-aws-security-group", Value("GROUP"), "AWS", "Security group's id or name").default("a shared group, made once"),
     opt("cloud-aws-subnet", Value("SUBNET"), "AWS", "Subnet's id").alias("cloud-aws-subnet-id").default("chosen in the default VPC"),
     opt("cloud-kubernetes-node-selector", Many("KEY=VALUE"), "Kubernetes", "Label that the node must have; may be repeated").default("accelerator=infer"),

@@ -60,9 +60,13 @@ impl Plan for AzurePlan {
         let clearing = tokio::spawn(async move { left_over::clear(&client, &left_over).await });
         let instance = match Box::pin(site.try_all()).await {
             Ok(instance) => {
-                site.hear_of_deletions().await;
-                // It tells of its own troubles.
-                let _ = clearing.await;
+                // A launch that is given up is to be heard of at once.
+                tokio::select! {
+                    biased;
+                    () = raised(&order.stop) => {}
+                    // It tells of its own troubles.
+                    (_, ()) = async { tokio::join!(clearing, site.hear_of_deletions()) } => {}
+                }
                 instance
             }
             Err(error) => {

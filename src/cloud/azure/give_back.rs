@@ -200,7 +200,8 @@ async fn delete(
                     Ok(reply) => {
                         let refusal = Refusal::read(RESOURCE_MANAGER, &reply);
                         match refusal.meaning() {
-                            Meaning::Deleting | Meaning::Missing => return Ok(true),
+                            // That there is no such group is no proof: this machine is in it.
+                            Meaning::Deleting => return Ok(true),
                             // Nothing that passes by itself.
                             Meaning::Denied if refusal.code == "ScopeLocked" => {
                                 return Err(doing().caused_by(refusal));

@@ -78,7 +78,8 @@ delete_machine() {
 }
 
 umask 077
-folder=$(mktemp -d) || exit 1
+# A job may have filled the disk.
+folder=$(mktemp -d 2>/dev/null) || folder=$(mktemp -d -p /run) || exit 1
 printf '%s' "$form" >"$folder/form"
 if delete_machine; then
   echo 'runner-launch: this machine is being deleted'

@@ -127,14 +127,14 @@ async fn what_isn_t_allowed_for_long_is_an_error() {
 }
 
 #[tokio::test]
-async fn what_goes_already_is_good() {
-    for (status, code) in [
-        (409, "ResourceGroupBeingDeleted"),
-        (404, "ResourceGroupNotFound"),
-    ] {
-        let server = server(move |_| Answer::refusal(status, code, "x")).await;
-        assert!(ask(&server, Who::System).await.unwrap(), "{code}");
-    }
+async fn what_goes_already_is_good_and_what_nobody_knows_is_asked_for_again() {
+    let going = server(|before| match before {
+        0 => Answer::refusal(404, "ResourceGroupNotFound", "x"),
+        _ => Answer::refusal(409, "ResourceGroupBeingDeleted", "x"),
+    })
+    .await;
+    assert!(ask(&going, Who::System).await.unwrap());
+    assert_eq!(going.all(DELETE).len(), 2);
 }
 
 #[tokio::test]

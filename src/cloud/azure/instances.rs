@@ -283,6 +283,21 @@ async fn get(client: &Client, name: &str) -> Result<Option<Machine>, Failure> {
     }
 }
 
+/// Whether a group's machine is known to be off, or isn't there.
+pub(super) async fn is_off(client: &Client, name: &str) -> Result<bool, Failure> {
+    let Some(machine) = get(client, name).await? else {
+        return Ok(true);
+    };
+    let power = machine
+        .properties
+        .instance_view
+        .and_then(|view| view.power());
+    Ok(matches!(
+        power.as_deref(),
+        Some("stopped" | "deallocating" | "deallocated")
+    ))
+}
+
 /// Whether a group's machine has been started.
 pub(super) async fn is_running(client: &Client, name: &str) -> Result<bool, Failure> {
     let machine = get(client, name).await?;

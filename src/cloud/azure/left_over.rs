@@ -13,10 +13,13 @@ use crate::cloud::{InstanceRef, InstanceState};
 const AGE: Duration = Duration::from_secs(10 * 60);
 
 /// The most groups that one launch looks at.
-const MOST: usize = 50;
+const MOST: usize = 100;
 
 /// All of the clearing.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// Between two looks, for one that is wrong would cost somebody their job.
+const TWICE: Duration = Duration::from_secs(3);
 
 /// Groups of ours that are old enough, whatever is in them. Nothing depends on them.
 pub(super) async fn candidates(client: &Client) -> Vec<InstanceRef> {
@@ -34,17 +37,27 @@ pub(super) async fn candidates(client: &Client) -> Vec<InstanceRef> {
         group.state != InstanceState::Ending
             && made.is_some_and(|made| now.duration_since(made).as_secs() >= age)
     });
-    old.take(MOST).map(|group| group.reference).collect()
+    let mut old: Vec<_> = old.collect();
+    // What works ends some day; what is left becomes the oldest.
+    old.sort_by_key(|group| group.launch_time);
+    old.truncate(MOST);
+    old.into_iter().map(|group| group.reference).collect()
 }
 
 /// Deletes those whose machine is off or gone, as far as there is time.
 pub(super) async fn clear(client: &Client, candidates: &[InstanceRef]) {
     let all = candidates.iter().map(async |group| {
         let InstanceRef { id, region } = group;
-        match instances::inspect(client, group).await {
-            Ok(Some(instance)) if instance.is_ours && instance.state == InstanceState::Stopped => {}
-            Ok(_) => return,
-            Err(error) => return tracing::debug!("{}", error.chain()),
+        for pause in [Duration::ZERO, TWICE] {
+            tokio::time::sleep(pause).await;
+            match instances::is_off(client, id).await {
+                Ok(true) => {}
+                Ok(false) => return,
+                Err(failure) => {
+                    let error = failure.during(format!("looking at {id}"));
+                    return tracing::debug!("{}", error.chain());
+                }
+            }
         }
         match instances::destroy(client, group).await {
             Ok(()) => tracing::info!("deleted {id} in {region}, which had stopped"),

@@ -144,7 +144,7 @@ fn who(
     if asked.keep_until_stopped {
         let warning = format!(
             "{why}: the instance can't delete itself. Once it has turned itself off it goes on \
-             costing, until `runner-launch stop` or `runner-launch sweep`"
+             costing, until `runner-launch stop`, `runner-launch sweep` or the next launch"
         );
         return Ok((Who::Nobody, Some(warning)));
     }
@@ -166,7 +166,7 @@ fn who(
     );
     Err(error.hint(ways_out).hint(
         "with --cloud-keep-until-stopped the instance turns itself off at its end, and goes on \
-         costing until `runner-launch stop` or `runner-launch sweep`",
+         costing until `runner-launch stop`, `runner-launch sweep` or the next launch",
     ))
 }
 

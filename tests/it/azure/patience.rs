@@ -43,6 +43,36 @@ async fn a_machine_that_may_not_delete_itself_yet_stays_on_and_goes_on_asking() 
 }
 
 #[tokio::test]
+async fn the_deadline_doesn_t_end_a_machine_that_goes_on_asking() {
+    let world = World::new().await;
+    let azure = world.sandbox.azure();
+    let call = "instance:arm:DELETE resourceGroups";
+    world.sandbox.fault(call, None, FaultKind::Denied);
+    world
+        .sandbox
+        .fault("download:runner", None, FaultKind::Status(404));
+    let running = world.spawn(&["launch", "--cloud=azure", "--timeout=40"]);
+    world.until_running().await;
+    running.signal(9);
+    world.done(running).await;
+    let name = world.azure_instance().name;
+    let says = |text: &str| azure.console(&name).contains(text);
+    world
+        .until("it goes on asking", || says("and goes on asking"))
+        .await;
+    // The timer is stopped, or finds that somebody is asking.
+    tokio::time::sleep(Duration::from_secs(45)).await;
+    assert_eq!(
+        world.azure_instance().state,
+        "running",
+        "{}",
+        world.report()
+    );
+    world.sandbox.clear_faults();
+    world.finish().await;
+}
+
+#[tokio::test]
 async fn the_next_launch_deletes_what_could_not_delete_itself() {
     let mut world = World::new().await;
     let azure = world.sandbox.azure();

@@ -89,6 +89,15 @@ impl Machine {
                     keep_worst(&mut reply, self.start(unit));
                 }
             }
+            "stop" if arguments.iter().any(|word| word == "--no-block") => {
+                let machine = self.clone();
+                tokio::spawn(async move {
+                    for unit in &units {
+                        machine.stop(unit).await;
+                    }
+                });
+                return reply;
+            }
             "stop" => {
                 for unit in &units {
                     keep_worst(&mut reply, self.stop(unit).await);
@@ -144,6 +153,12 @@ impl Machine {
                     Some(span) => delay = Some(span),
                     None => return (1, format!("Failed to parse timer value: {value}")),
                 }
+            } else if let Some(property) = word.strip_prefix("--property=") {
+                let known = ["Restart", "RestartSec", "OOMScoreAdjust"];
+                let name = property.split('=').next().unwrap_or_default();
+                if !known.contains(&name) {
+                    return (1, format!("Unknown assignment: {property}"));
+                }
             } else if !word.starts_with('-') {
                 command.push(word.clone());
                 command.extend(words.by_ref().cloned());
@@ -165,6 +180,14 @@ impl Machine {
         };
         let service = format!("{name}.service");
         let Some(delay) = delay else {
+            if self.is_active(&service) {
+                return (
+                    1,
+                    format!(
+                        "Failed to start transient service unit: Unit {service} was already loaded or has a fragment file."
+                    ),
+                );
+            }
             return self.launch(&service, unit);
         };
         let timer = format!("{name}.timer");
