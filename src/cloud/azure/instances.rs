@@ -14,6 +14,7 @@ use super::tags::{self, TAG_MADE, TAG_RUNNER};
 use crate::cloud::told;
 use crate::cloud::{Instance, InstanceRef, InstanceState, TAG_LAUNCH, TAG_OWNER, TAG_SERVES};
 use crate::error::{Error, Result};
+use crate::http::Policy;
 
 /// How long a group's machine may not be there yet: before, the network is made.
 const MAKING: Duration = Duration::from_secs(120);
@@ -304,14 +305,18 @@ pub(super) async fn is_running(client: &Client, name: &str) -> Result<bool, Fail
     Ok(machine.is_some_and(|machine| machine.state() == InstanceState::Running))
 }
 
-/// Addresses in a group, or in all; nothing depends on them.
+/// Addresses in a group, or in all; nothing depends on them, and so nothing waits for them: one try.
 /// <https://learn.microsoft.com/en-us/rest/api/virtualnetwork/public-ip-addresses/list>
 async fn addresses(client: &Client, below: &str) -> Vec<Address> {
     let call = Call::get(
         Api::Network,
         "publicIPAddresses",
         format!("{below}providers/Microsoft.Network/publicIPAddresses"),
-    );
+    )
+    .within(Policy {
+        tries: 1,
+        ..Policy::IDEMPOTENT
+    });
     match client.list(&call).await {
         Ok(addresses) => addresses,
         Err(failure) => {
