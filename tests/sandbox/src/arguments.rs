@@ -24,7 +24,7 @@ Options:
       --help               this text
 
 Options of bench, which measures the speed and the size of runner-launch and prints ratios:
-      --cloud NAME         measure launches on aws, gcp or azure [default: aws]
+      --cloud NAME         measure launches on aws, gcp, azure or kubernetes [default: aws]
       --runs N             how often everything is measured [default: 10]
       --debug              measure a debug build instead of a release build
       --program FILE       measure this binary, such as a released one, and build none
@@ -34,6 +34,8 @@ Examples:
   sandbox --fault 'ec2:RunInstances#1=capacity' launch --cloud=aws --single
   sandbox launch --cloud=gcp --labels=gpu --single
   sandbox launch --cloud=azure --labels=gpu --single
+  sandbox launch --cloud=kubernetes --labels=gpu --single
+  sandbox --fault 'create secrets=403' launch --cloud=kubernetes --labels=gpu --single
   sandbox launch --labels=here --single
   sandbox launch --driver=gitlab --cloud=aws --labels=gpu --single
   sandbox bench

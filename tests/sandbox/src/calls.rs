@@ -21,10 +21,11 @@ pub enum Caller {
 #[derive(Debug, Clone)]
 pub struct Call {
     /// `ec2`, `sts`, `imds`, `container`; `compute`, `oauth2`, `google-sts`, `iamcredentials`,
-    /// `gce-metadata`; `arm`, `blob`, `entra`, `azure-imds`, `app-service`; `oidc`, `github`, `gitlab`,
-    /// `download` or `runner`.
+    /// `gce-metadata`; `arm`, `blob`, `entra`, `azure-imds`, `app-service`; `kubernetes`; `oidc`, `github`,
+    /// `gitlab`, `download` or `runner`.
     pub service: String,
-    /// The service and what was asked: `ec2:RunInstances`, `github:GET /repos/{owner}/{repo}`.
+    /// The service and what was asked: `ec2:RunInstances`, `github:GET /repos/{owner}/{repo}`. Of
+    /// Kubernetes' API server the verb and the resource: `create jobs`, `get pods/log`.
     pub name: String,
     /// Who called.
     pub peer: Caller,
@@ -152,7 +153,11 @@ impl Wire {
     pub(crate) fn begin(&self, name: &str, peer: Caller, fault: Option<String>) -> usize {
         let mut calls = lock(&self.calls);
         calls.push(Call {
-            service: name.split(':').next().unwrap_or_default().into(),
+            // Kubernetes' calls go by verb and resource alone.
+            service: name
+                .split_once(':')
+                .map_or("kubernetes", |(service, _)| service)
+                .into(),
             name: name.into(),
             peer,
             started: Instant::now(),

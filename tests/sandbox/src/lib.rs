@@ -18,6 +18,7 @@ mod google;
 mod imds;
 mod instance;
 mod jwt;
+mod kubernetes;
 mod oidc;
 mod runner_program;
 mod server;
@@ -43,6 +44,7 @@ pub use crate::gce::*;
 pub use crate::github::*;
 pub use crate::gitlab::*;
 pub use crate::instance::Process;
+pub use crate::kubernetes::*;
 
 use crate::calls::{Wire, lock};
 use crate::entra::Entra;
@@ -113,6 +115,7 @@ pub struct Sandbox {
     google: Google,
     gce: Gce,
     azure: Azure,
+    kubernetes: Kubernetes,
     github: GitHub,
     gitlab: GitLab,
     downloads: Downloads,
@@ -174,6 +177,7 @@ impl Sandbox {
         let gce = Gce::start(wire.clone(), &config, &root.path, google.identity()).await?;
         let entra = Entra::start(wire.clone(), &config, &home, issuer).await?;
         let azure = Azure::start(wire.clone(), &config, &root.path, entra).await?;
+        let kubernetes = Kubernetes::start(wire.clone(), &config, &root.path, &home).await?;
         let metadata = HostMetadata::start(wire.clone(), ec2.accounts()).await?;
         let container = ContainerCredentials::start(wire.clone(), ec2.accounts()).await?;
         Ok(Sandbox {
@@ -182,6 +186,7 @@ impl Sandbox {
             google,
             gce,
             azure,
+            kubernetes,
             github,
             gitlab,
             downloads,
@@ -216,6 +221,7 @@ impl Sandbox {
         ));
         env.push(("GCE_METADATA_HOST".into(), self.google.metadata().host()));
         env.extend(self.azure.env());
+        env.extend(self.kubernetes.env());
         env.extend(forge);
         env.extend(self.downloads.env());
         env.push(("HOME".into(), self.home().display().to_string()));
@@ -279,6 +285,11 @@ impl Sandbox {
         self.azure.clone()
     }
 
+    /// The cluster's state, and its users.
+    pub fn kubernetes(&self) -> Kubernetes {
+        self.kubernetes.clone()
+    }
+
     /// GitHub's state.
     pub fn github(&self) -> GitHub {
         self.github.clone()
@@ -318,18 +329,20 @@ impl Sandbox {
     }
 
     /// Ends every instance's processes and everything else, and tells what had been left: instances
-    /// not terminated or deleted, volumes, groups other than shared ones, runner records, live
+    /// not terminated or deleted, Jobs, pods and Secrets, volumes, groups other than shared ones, runner records, live
     /// processes.
     pub async fn shutdown(self) -> Vec<String> {
         let mut leaks = self.ec2.leaks();
         leaks.extend(self.gce.leaks());
         leaks.extend(self.azure.leaks());
+        leaks.extend(self.kubernetes.leaks());
         leaks.extend(self.github.leaks());
         leaks.extend(self.gitlab.leaks());
         tokio::join!(
             self.ec2.stop_all(),
             self.gce.stop_all(),
-            self.azure.stop_all()
+            self.azure.stop_all(),
+            self.kubernetes.stop_all()
         );
         leaks
     }

@@ -34,11 +34,24 @@ const FILES: [(&str, &str); 6] = [
     ),
 ];
 
+/// The program's files, all of which are executable.
+fn files(version: &str) -> impl Iterator<Item = (&'static str, String)> + use<'_> {
+    FILES
+        .into_iter()
+        .map(move |(path, text)| (path, text.replace("@VERSION@", version)))
+}
+
+/// The files that an image with this tag holds: of the newest, where the tag names no version.
+pub(crate) fn of_image(tag: &str) -> impl Iterator<Item = (&'static str, String)> + use<> {
+    let [.., newest] = VERSIONS;
+    let named = VERSIONS.into_iter().find(|version| *version == tag);
+    files(named.unwrap_or(newest))
+}
+
 /// A `.tar.gz` of the program, laid out as the real one's: everything at the top.
 pub(crate) fn archive(version: &str) -> io::Result<Vec<u8>> {
     let mut archive = Builder::new(GzEncoder::new(Vec::new(), Compression::default()));
-    for (path, text) in FILES {
-        let text = text.replace("@VERSION@", version);
+    for (path, text) in files(version) {
         let mut header = Header::new_gnu();
         header.set_size(text.len() as u64);
         header.set_mode(0o755);

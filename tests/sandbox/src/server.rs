@@ -14,10 +14,15 @@ use bytes::Bytes;
 use http::request::Parts;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use rustls::ServerConfig;
+use rustls::pki_types::CertificateDer;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
+use tokio_rustls::TlsAcceptor;
 
 use crate::calls::{Caller, Wire, lock};
 use crate::fault::{FaultKind, Refusal};
@@ -34,6 +39,10 @@ pub(crate) type Answer = Pin<Box<dyn Future<Output = Response> + Send>>;
 /// The error code of an answer, put into its extensions for the record.
 #[derive(Debug, Clone)]
 pub(crate) struct Code(pub(crate) String);
+
+/// The certificate that a caller has shown and the server has verified, in its request's extensions.
+#[derive(Debug, Clone)]
+pub(crate) struct ClientCertificate(pub(crate) CertificateDer<'static>);
 
 /// A request whose body has come in whole.
 #[derive(Debug, Clone)]
@@ -96,21 +105,44 @@ pub(crate) trait Service: Send + Sync + 'static {
 pub(crate) struct Server {
     /// Where it listens.
     pub(crate) address: SocketAddr,
+    scheme: &'static str,
     task: JoinHandle<()>,
 }
 
 impl Server {
-    /// `http://127.0.0.1:PORT`.
+    /// `http://127.0.0.1:PORT`, or with `https`.
     pub(crate) fn url(&self) -> String {
-        format!("http://{}", self.address)
+        format!("{}://{}", self.scheme, self.address)
     }
 
     /// Serves on a free loopback port.
     pub(crate) async fn start(service: Arc<dyn Service>, wire: Arc<Wire>) -> io::Result<Server> {
+        Self::listen(service, wire, None).await
+    }
+
+    /// The same, over TLS.
+    pub(crate) async fn start_tls(
+        service: Arc<dyn Service>,
+        wire: Arc<Wire>,
+        config: Arc<ServerConfig>,
+    ) -> io::Result<Server> {
+        Self::listen(service, wire, Some(TlsAcceptor::from(config))).await
+    }
+
+    async fn listen(
+        service: Arc<dyn Service>,
+        wire: Arc<Wire>,
+        tls: Option<TlsAcceptor>,
+    ) -> io::Result<Server> {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
         let address = listener.local_addr()?;
-        let task = tokio::spawn(accept(listener, service, wire));
-        Ok(Server { address, task })
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let task = tokio::spawn(accept(listener, service, wire, tls));
+        Ok(Server {
+            address,
+            scheme,
+            task,
+        })
     }
 }
 
@@ -120,7 +152,12 @@ impl Drop for Server {
     }
 }
 
-async fn accept(listener: TcpListener, service: Arc<dyn Service>, wire: Arc<Wire>) {
+async fn accept(
+    listener: TcpListener,
+    service: Arc<dyn Service>,
+    wire: Arc<Wire>,
+    tls: Option<TlsAcceptor>,
+) {
     // Dropped with this task, and with it every connection.
     let mut connections = JoinSet::new();
     loop {
@@ -128,7 +165,13 @@ async fn accept(listener: TcpListener, service: Arc<dyn Service>, wire: Arc<Wire
             accepted = listener.accept() => {
                 // An error here is the caller's (gone before it was accepted).
                 if let Ok((stream, peer)) = accepted {
-                    connections.spawn(connection(stream, peer, service.clone(), wire.clone()));
+                    connections.spawn(connection(
+                        stream,
+                        peer,
+                        service.clone(),
+                        wire.clone(),
+                        tls.clone(),
+                    ));
                 }
             }
             Some(_) = connections.join_next() => {}
@@ -141,6 +184,7 @@ async fn connection(
     peer: SocketAddr,
     service: Arc<dyn Service>,
     wire: Arc<Wire>,
+    tls: Option<TlsAcceptor>,
 ) {
     // The answers are small: waiting to fill a packet would only add delay.
     let _ = stream.set_nodelay(true);
@@ -150,14 +194,40 @@ async fn connection(
             .await
             .unwrap_or(Caller::Host)
     };
-    let serve = hyper::service::service_fn(move |request| {
+    let Some(tls) = tls else {
+        return serve(stream, caller, None, service, wire).await;
+    };
+    // A caller that doesn't trust the server, or isn't trusted, ends here.
+    let Ok(stream) = tls.accept(stream).await else {
+        return;
+    };
+    let certificate = stream
+        .get_ref()
+        .1
+        .peer_certificates()
+        .and_then(|chain| chain.first())
+        .map(|leaf| ClientCertificate(leaf.clone().into_owned()));
+    serve(stream, caller, certificate, service, wire).await;
+}
+
+async fn serve(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    caller: Caller,
+    certificate: Option<ClientCertificate>,
+    service: Arc<dyn Service>,
+    wire: Arc<Wire>,
+) {
+    let serve = hyper::service::service_fn(move |mut request: hyper::Request<Incoming>| {
+        if let Some(certificate) = &certificate {
+            request.extensions_mut().insert(certificate.clone());
+        }
         call(request, caller.clone(), service.clone(), wire.clone())
     });
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new());
+    builder.http2().timer(TokioTimer::new());
     // An error is a connection that ended without an answer, on purpose or by the caller.
-    let _ = hyper::server::conn::http1::Builder::new()
-        .timer(TokioTimer::new())
-        .serve_connection(TokioIo::new(stream), serve)
-        .await;
+    let _ = builder.serve_connection(TokioIo::new(stream), serve).await;
 }
 
 /// Ends a connection without an answer.

@@ -108,7 +108,9 @@ impl Timeline {
         let command = format!("runner-launch {}", program.join(" "));
         plain(&format!("\n{}\n", self.paint(Paint::Bold, &command)));
         let width = env.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
-        for (name, value) in env.iter().filter(|(_, value)| value.starts_with("http")) {
+        // With the latter a person can look at the cluster with kubectl.
+        let is_shown = |name: &str, value: &str| value.starts_with("http") || name == "KUBECONFIG";
+        for (name, value) in env.iter().filter(|(name, value)| is_shown(name, value)) {
             plain(&format!(
                 "  {}\n",
                 self.paint(Paint::Faint, &format!("{name:<width$}  {value}"))
@@ -224,7 +226,11 @@ impl Timeline {
             .as_ref()
             .filter(|_| !good)
             .map(|code| format!("  {code}"));
-        let what = call.name.split_once(':').map_or("", |(_, what)| what);
+        // Kubernetes' calls go by verb and resource alone.
+        let what = call
+            .name
+            .split_once(':')
+            .map_or(call.name.as_str(), |(_, what)| what);
         let text = format!(
             "→ {:<SERVICE$} {:<CALL$} {:>5} ms  {}{}{}{}",
             call.service,

@@ -2,9 +2,9 @@
 
 mod support;
 
-use sandbox::{FaultKind, JobScript};
+use sandbox::{FaultKind, GitLab, JobScript};
 use support::gitlab::{Program, completed, line, new_runner, owner, parsed, running};
-use support::{end, sandbox, until};
+use support::{Running, end, sandbox, until};
 
 fn shell(script: &str) -> JobScript {
     JobScript::Shell(script.into())
@@ -401,4 +401,91 @@ async fn wrong_options_and_configurations_are_refused() {
         parsed(&runner)[1]["msg"],
         format!("Starting runner for {url} with token wrongwron ...")
     );
+}
+
+/// The result of a job: its whole log, and why it failed.
+async fn outcome(gitlab: &GitLab, script: &str) -> (String, Option<String>) {
+    let pipeline = gitlab.queue_pipeline("octo/repo", "train", &["a"], shell(script));
+    let job = completed(gitlab, pipeline).await.jobs.remove(0);
+    (job.output.join("\n"), job.failure_reason)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn jobs_run_in_a_login_shell() {
+    let sandbox = sandbox().await;
+    let gitlab = sandbox.gitlab();
+    let (_, token) = new_runner(&gitlab, "r1", "a").await;
+    let program = Program::download(&sandbox, "latest").await;
+    let more = "  executor = \"shell\"\n  environment = [\"FROM=the configuration's\"]\n";
+    program.configure(&gitlab, &token, more);
+    let home = sandbox.home();
+    std::fs::write(
+        home.join(".profile"),
+        "FROM=profile HELD=here\nexport HELD\n",
+    )
+    .unwrap();
+    let logout = "echo \"left level $SHLVL\"\n\
+                  if [ \"$SHLVL\" = 1 ]; then [ -x /bin/false ] && /bin/false; fi\n";
+    // What fails there fails the shell, and so the first of them.
+    std::fs::write(home.join(".bash_logout"), logout).unwrap();
+    let runner = program.run(&["--max-builds", "1"]);
+    let (log, reason) = outcome(&gitlab, "echo not reached").await;
+    assert!(log.contains("left level 1"), "{log}");
+    assert!(
+        log.contains("Job failed (system failure): prepare environment: exit status 1. Check"),
+        "{log}"
+    );
+    assert_eq!(reason.as_deref(), Some("runner_system_failure"));
+    drop(runner);
+
+    // Started from a shell, it is not the outermost one.
+    let arguments = ["run-single", "--config", "config.toml", "--runner", "r"];
+    let mut command = program.command(&arguments);
+    command.env("SHLVL", "1");
+    let _runner = Running::from_command(command);
+    let script = "echo \"$0 at $SHLVL: $FROM, $HELD, it's $(cat | wc -c)\"; false | true";
+    let (log, reason) = outcome(&gitlab, script).await;
+    let line = "bash at 2: the configuration's, here, it's 0";
+    assert!(log.contains(line), "{log}");
+    assert_eq!(reason.as_deref(), Some("script_failure"), "{log}");
+    let (log, reason) = outcome(&gitlab, "exit 7").await;
+    assert!(log.contains("Job failed: exit status 7"), "{log}");
+    assert_eq!(reason.as_deref(), Some("script_failure"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bash_is_asked_for_unless_another_shell_is_named() {
+    let sandbox = sandbox().await;
+    let gitlab = sandbox.gitlab();
+    let (_, token) = new_runner(&gitlab, "r1", "a").await;
+    let program = Program::download(&sandbox, "latest").await;
+    let path = program.folder.path().join("bin");
+    std::fs::create_dir(&path).unwrap();
+    for entry in std::fs::read_dir("/usr/bin").unwrap() {
+        let entry = entry.unwrap();
+        if entry.file_name() != "bash" {
+            std::os::unix::fs::symlink(entry.path(), path.join(entry.file_name())).unwrap();
+        }
+    }
+    let run = || {
+        let arguments = ["run-single", "--config", "config.toml", "--runner", "r"];
+        let mut command = program.command(&arguments);
+        command.env("PATH", &path);
+        Running::from_command(command)
+    };
+    program.configure(&gitlab, &token, "  executor = \"shell\"\n");
+    let runner = run();
+    let (log, reason) = outcome(&gitlab, "true").await;
+    assert!(
+        log.contains("exec: \"bash\": executable file not found in $PATH"),
+        "{log}"
+    );
+    assert_eq!(reason.as_deref(), Some("runner_system_failure"));
+    drop(runner);
+    let more = "  executor = \"shell\"\n  shell = \"sh\"\n";
+    program.configure(&gitlab, &token, more);
+    let _runner = run();
+    let (log, reason) = outcome(&gitlab, "echo \"in $0\"").await;
+    assert!(log.contains("in sh"), "{log}");
+    assert_eq!(reason, None, "{log}");
 }

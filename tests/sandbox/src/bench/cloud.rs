@@ -8,6 +8,7 @@ pub(crate) enum Cloud {
     Aws,
     Gcp,
     Azure,
+    Kubernetes,
 }
 
 /// The least number of serial round trips until an instance exists, and why it is that.
@@ -22,7 +23,7 @@ pub(crate) struct Floor {
 impl Cloud {
     /// By the name that `--cloud` has for it.
     pub(crate) fn parse(name: &str) -> Option<Self> {
-        [Cloud::Aws, Cloud::Gcp, Cloud::Azure]
+        [Cloud::Aws, Cloud::Gcp, Cloud::Azure, Cloud::Kubernetes]
             .into_iter()
             .find(|cloud| cloud.name() == name)
     }
@@ -32,6 +33,7 @@ impl Cloud {
             Cloud::Aws => "aws",
             Cloud::Gcp => "gcp",
             Cloud::Azure => "azure",
+            Cloud::Kubernetes => "kubernetes",
         }
     }
 
@@ -41,6 +43,7 @@ impl Cloud {
             Cloud::Aws => "ec2",
             Cloud::Gcp => "compute",
             Cloud::Azure => "arm",
+            Cloud::Kubernetes => "kubernetes",
         }
     }
 
@@ -48,7 +51,7 @@ impl Cloud {
     /// the sign-in.
     pub(crate) fn elsewhere(self) -> f64 {
         match self {
-            Cloud::Aws | Cloud::Gcp => 1.0,
+            Cloud::Aws | Cloud::Gcp | Cloud::Kubernetes => 1.0,
             Cloud::Azure => 2.0,
         }
     }
@@ -59,6 +62,8 @@ impl Cloud {
             Cloud::Aws => "ec2:RunInstances",
             Cloud::Gcp => "compute:instances.insert",
             Cloud::Azure => "arm:PUT virtualMachines",
+            // The pod is there before, and waits for it.
+            Cloud::Kubernetes => "create secrets",
         }
     }
 
@@ -67,6 +72,7 @@ impl Cloud {
         match self {
             Cloud::Aws | Cloud::Azure => "running",
             Cloud::Gcp => "RUNNING",
+            Cloud::Kubernetes => "Running",
         }
     }
 
@@ -74,7 +80,8 @@ impl Cloud {
     /// may be; an instance is made, which is given the registration. Where all is new, what all
     /// instances share is made before: one call, and on Google Cloud another that waits for it. On
     /// Azure nothing is shared: the group, and then the networks, which have to be ready, are made
-    /// before each machine; and all begins with a token.
+    /// before each machine; and all begins with a token. On Kubernetes nothing is shared, and the Job
+    /// is made while the runner is registered; the Secret with the registration belongs to the Job.
     pub(crate) fn floor(self) -> Floor {
         match self {
             Cloud::Aws => Floor {
@@ -91,6 +98,11 @@ impl Cloud {
                 warm: 7.0,
                 cold: 7.0,
                 cold_note: "floor: as above: a token; the group; its networks, which are waited for; the machine",
+            },
+            Cloud::Kubernetes => Floor {
+                warm: 3.0,
+                cold: 3.0,
+                cold_note: "floor: as above: nothing is made besides the Job and its Secret",
             },
         }
     }
@@ -116,6 +128,12 @@ impl Cloud {
                 .into_iter()
                 .map(|view| view.name)
                 .collect(),
+            Cloud::Kubernetes => sandbox
+                .kubernetes()
+                .live()
+                .into_iter()
+                .map(|view| view.name)
+                .collect(),
         }
     }
 
@@ -124,6 +142,7 @@ impl Cloud {
             Cloud::Aws => sandbox.ec2().processes(instance),
             Cloud::Gcp => sandbox.gce().processes(instance),
             Cloud::Azure => sandbox.azure().processes(instance),
+            Cloud::Kubernetes => sandbox.kubernetes().processes(instance),
         }
     }
 }

@@ -53,6 +53,7 @@ async fn measure(options: &Bench) -> io::Result<()> {
         Cloud::Aws => "",
         Cloud::Gcp => " on Google Cloud",
         Cloud::Azure => " on Azure",
+        Cloud::Kubernetes => " on Kubernetes",
     };
     table::head(&format!(
         "{} ({what}), measured {} times{on}",

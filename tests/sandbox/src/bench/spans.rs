@@ -10,7 +10,7 @@ pub(crate) type Span = (Instant, Instant);
 pub(crate) fn waves<T>(mut items: Vec<(Span, T)>) -> Vec<Vec<T>> {
     items.sort_by_key(|(span, _)| *span);
     let mut waves: Vec<Vec<T>> = Vec::new();
-    let mut first_end = None;
+    let mut first_end: Option<Instant> = None;
     for ((start, end), item) in items {
         match (waves.last_mut(), first_end) {
             (Some(wave), Some(first)) if start < first => {

@@ -10,13 +10,13 @@ use std::sync::{Arc, Mutex};
 use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
 use tokio::net::unix::pipe;
-use tokio::task::AbortHandle;
+use tokio::task::JoinHandle;
 
 use crate::calls::{Event, Wire, lock};
 
 /// What the instance printed so far, and the way for more.
 #[derive(Debug)]
-pub(super) struct Console {
+pub(crate) struct Console {
     instance: String,
     wire: Arc<Wire>,
     text: Mutex<Text>,
@@ -30,7 +30,7 @@ struct Text {
 }
 
 impl Console {
-    pub(super) fn new(instance: &str, wire: Arc<Wire>) -> Self {
+    pub(crate) fn new(instance: &str, wire: Arc<Wire>) -> Self {
         Console {
             instance: instance.into(),
             wire,
@@ -39,7 +39,7 @@ impl Console {
     }
 
     /// All the text so far.
-    pub(super) fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         String::from_utf8_lossy(&lock(&self.text).whole).into_owned()
     }
 
@@ -68,7 +68,7 @@ impl Console {
     }
 
     /// Makes the FIFO and reads it until the task is aborted.
-    pub(super) fn open(self: &Arc<Self>, fifo: &Path) -> io::Result<(AbortHandle, File)> {
+    pub(crate) fn open(self: &Arc<Self>, fifo: &Path) -> io::Result<(JoinHandle<()>, File)> {
         nix::unistd::mkfifo(fifo, Mode::S_IRUSR | Mode::S_IWUSR)?;
         // Both ends: reading never ends because the last writer left.
         let reader = pipe::OpenOptions::new()
@@ -93,11 +93,11 @@ impl Console {
                 }
             }
         });
-        Ok((task.abort_handle(), rest))
+        Ok((task, rest))
     }
 
     /// Takes what is still in the FIFO when no process writes any more.
-    pub(super) fn drain(&self, mut rest: &File) {
+    pub(crate) fn drain(&self, mut rest: &File) {
         let mut buffer = [0; 4096];
         while let Ok(length @ 1..) = rest.read(&mut buffer) {
             self.append(&buffer[..length]);
@@ -106,7 +106,7 @@ impl Console {
 }
 
 /// Standard output for a process of the instance.
-pub(super) fn output(fifo: &Path) -> io::Result<Stdio> {
+pub(crate) fn output(fifo: &Path) -> io::Result<Stdio> {
     Ok(OpenOptions::new().read(true).write(true).open(fifo)?.into())
 }
 

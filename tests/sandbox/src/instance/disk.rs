@@ -20,22 +20,26 @@ const SHIMS: &str = "shims";
 /// The folder in a sandbox's folder that stands before the host's programs and shadows some.
 const WITHHELD: &str = "withheld";
 
-/// Each script and the names under which every instance has it.
-const SCRIPTS: &[(&str, &[&str])] = &[
+/// Each script and the names under which every machine has it.
+const MACHINE: &[(&str, &[&str])] = &[
     (
         include_str!("shims/init.sh"),
         &["systemctl", "systemd-run", "shutdown", "poweroff", "halt"],
     ),
-    (include_str!("shims/nothing.sh"), &["sync"]),
     (
         include_str!("shims/iptables.sh"),
         &["iptables", "ip6tables"],
     ),
+];
+/// The same for machines and containers alike.
+const SCRIPTS: &[(&str, &[&str])] = &[
+    (include_str!("shims/nothing.sh"), &["sync"]),
     (include_str!("shims/useradd.sh"), &["useradd"]),
     (include_str!("shims/usermod.sh"), &["usermod"]),
     (include_str!("shims/getent.sh"), &["getent"]),
     (include_str!("shims/id.sh"), &["id"]),
     (include_str!("shims/chown.sh"), &["chown", "chgrp"]),
+    (include_str!("shims/clear_console.sh"), &["clear_console"]),
 ];
 /// What an image may bring, and its package manager may install.
 const PACKAGES: &[(&str, &[&str])] = &[
@@ -43,6 +47,12 @@ const PACKAGES: &[(&str, &[&str])] = &[
     (include_str!("shims/git.sh"), &["git"]),
 ];
 const PACKAGE_MANAGER: &str = include_str!("shims/packages.sh");
+/// What a container's image may bring.
+const CONTAINER: &[(&str, &[&str])] = &[
+    (include_str!("shims/docker_client.sh"), &["docker-client"]),
+    (include_str!("shims/sudo.sh"), &["sudo"]),
+    (include_str!("shims/wget.sh"), &["wget"]),
+];
 
 const REFUSAL: &str = include_str!("shims/withheld.sh");
 
@@ -108,6 +118,11 @@ pub(crate) enum Distribution {
 }
 
 impl Distribution {
+    /// The text of `/etc/os-release`.
+    pub(crate) fn os_release(self) -> String {
+        format!("ID={}\nPRETTY_NAME=\"{}\"\n", self.id(), self.pretty_name())
+    }
+
     pub(super) fn pretty_name(self) -> String {
         match self {
             Distribution::Ubuntu(version) => format!("Ubuntu {version} LTS"),
@@ -134,7 +149,7 @@ impl Distribution {
     }
 
     /// Where the ICU library is, which comes with Docker and git here.
-    fn icu(self) -> &'static str {
+    pub(crate) fn icu(self) -> &'static str {
         match self {
             Distribution::Ubuntu(_) | Distribution::Debian => {
                 "usr/lib/x86_64-linux-gnu/libicuuc.so.74"
@@ -143,7 +158,7 @@ impl Distribution {
         }
     }
 
-    fn package_manager(self) -> &'static str {
+    pub(crate) fn package_manager(self) -> &'static str {
         match self {
             Distribution::Ubuntu(_) | Distribution::Debian => "apt-get",
             Distribution::Amazon => "dnf",
@@ -159,7 +174,8 @@ pub(crate) fn install_shims(sandbox: &Path, docker_installed: bool) -> io::Resul
     fs::create_dir_all(&shims)?;
     let managers: (&str, &[&str]) = (PACKAGE_MANAGER, &["apt-get", "dnf"]);
     let refusal: (&str, &[&str]) = (REFUSAL, &["withheld"]);
-    for (script, names) in SCRIPTS.iter().chain(PACKAGES).chain([&managers, &refusal]) {
+    let scripts = MACHINE.iter().chain(SCRIPTS).chain(PACKAGES);
+    for (script, names) in scripts.chain(CONTAINER).chain([&managers, &refusal]) {
         for name in *names {
             let file = shims.join(name);
             fs::write(&file, script.replace("@HOST_PATH@", HOST_PATH))?;
@@ -197,14 +213,60 @@ pub(crate) fn install_shims(sandbox: &Path, docker_installed: bool) -> io::Resul
     Ok(())
 }
 
-/// The search path of an instance's processes.
+/// The folder that stands before the host's programs and shadows those that would act on the host.
+pub(crate) fn withheld(sandbox: &Path) -> PathBuf {
+    sandbox.join(WITHHELD)
+}
+
+/// Where a host's program is.
+pub(crate) fn host_program(name: &str) -> Option<PathBuf> {
+    let folders = HOST_PATH.split(':').map(Path::new);
+    folders
+        .map(|folder| folder.join(name))
+        .find(|file| file.exists())
+}
+
+/// Puts one of the scripts in place of programs into an instance's `bin`, as `name`.
+pub(crate) fn link_shim(bin: &Path, script: &str, name: &str) -> io::Result<()> {
+    symlink(
+        Path::new("../../..").join(SHIMS).join(script),
+        bin.join(name),
+    )
+}
+
+/// Puts those scripts into an instance's `bin` that machines and containers have alike.
+pub(crate) fn link_common_shims(bin: &Path) -> io::Result<()> {
+    for name in SCRIPTS.iter().flat_map(|(_, names)| *names) {
+        link_shim(bin, name, name)?;
+    }
+    Ok(())
+}
+
+/// Fills `/etc/skel`, from which `useradd` fills a new user's home: as Debian does, which tidies the
+/// console when the outermost login shell of a user exits.
+pub(crate) fn make_skeleton(folder: &Path) -> io::Result<()> {
+    let skeleton = folder.join("root/etc/skel");
+    make_folder(&skeleton, 0o755)?;
+    let program = folder.join("bin/clear_console").display().to_string();
+    fs::write(
+        skeleton.join(".bash_logout"),
+        format!(
+            "# For the next user's privacy.\n\
+             if [ \"$SHLVL\" = 1 ]; then\n    \
+                 [ -x '{program}' ] && '{program}' -q\n\
+             fi\n"
+        ),
+    )
+}
+
+/// The search path of a machine's processes.
 pub(super) fn search_path(sandbox: &Path, folder: &Path, docker_installed: bool) -> String {
     let host = if docker_installed {
         HOST_PATH.to_owned()
     } else {
         sandbox.join(HOST_PROGRAMS).display().to_string()
     };
-    let (bin, withheld) = (folder.join("bin"), sandbox.join(WITHHELD));
+    let (bin, withheld) = (folder.join("bin"), withheld(sandbox));
     format!("{}:{}:{host}", bin.display(), withheld.display())
 }
 
@@ -244,9 +306,10 @@ pub(super) fn make(
         &[]
     };
     let manager: (&str, &[&str]) = (PACKAGE_MANAGER, &[parts.distribution.package_manager()]);
-    for (_, names) in SCRIPTS.iter().chain(packages).chain([&manager]) {
+    let scripts = MACHINE.iter().chain(SCRIPTS).chain(packages);
+    for (_, names) in scripts.chain([&manager]) {
         for name in *names {
-            symlink(Path::new("../../..").join(SHIMS).join(name), bin.join(name))?;
+            link_shim(&bin, name, name)?;
         }
     }
     if parts.docker_installed {
@@ -277,14 +340,7 @@ pub(super) fn make(
         root.join("etc/group"),
         format!("root:x:0:\nsudo:x:27:{login}\n{docker}{login}:x:{group}:\n"),
     )?;
-    fs::write(
-        root.join("etc/os-release"),
-        format!(
-            "ID={}\nPRETTY_NAME=\"{}\"\n",
-            parts.distribution.id(),
-            parts.distribution.pretty_name()
-        ),
-    )?;
+    fs::write(root.join("etc/os-release"), parts.distribution.os_release())?;
     fs::write(root.join("etc/hostname"), format!("{}\n", parts.id))?;
     match parts.cloud.user_data() {
         Some(sent) => user_data(&root, sent),
@@ -321,7 +377,7 @@ fn user_data(root: &Path, sent: &[u8]) -> io::Result<Option<Vec<String>>> {
     Ok(Some(words))
 }
 
-fn make_folder(path: &Path, mode: u32) -> io::Result<()> {
+pub(crate) fn make_folder(path: &Path, mode: u32) -> io::Result<()> {
     fs::create_dir_all(path)?;
     fs::set_permissions(path, fs::Permissions::from_mode(mode))
 }

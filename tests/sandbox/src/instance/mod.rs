@@ -2,8 +2,8 @@
 //! the real user data, and scripts in place of the programs that would touch the host.
 
 mod commands;
-mod console;
-mod disk;
+pub(crate) mod console;
+pub(crate) mod disk;
 mod init;
 mod procfs;
 pub(crate) mod reap;
@@ -185,6 +185,7 @@ impl Machine {
         let root = folder.join("root");
         let console = Arc::new(Console::new(&parts.id, wire));
         let (reader, console_rest) = console.open(&root.join("dev/console"))?;
+        let reader = reader.abort_handle();
         let doorbell = pipe::OpenOptions::new()
             .read_write(true)
             .open_receiver(folder.join("init/doorbell"))?;
@@ -275,7 +276,7 @@ impl Machine {
 }
 
 /// A user id and group id for jobs; `None` when the sandbox has no right to any but its own.
-fn job_user() -> Option<(u32, u32)> {
+pub(crate) fn job_user() -> Option<(u32, u32)> {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     if !nix::unistd::geteuid().is_root() {
         return None;

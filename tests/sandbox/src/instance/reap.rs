@@ -55,7 +55,7 @@ pub(crate) fn kill_all(sandbox: &Path) {
 }
 
 /// Ends every process of one instance. Blocks until they are gone.
-pub(super) fn kill_members(sandbox: &Path, instance: &str) {
+pub(crate) fn kill_members(sandbox: &Path, instance: &str) {
     kill_until_none(|| watch::members(sandbox, Some(instance)));
 }
 
@@ -73,7 +73,7 @@ fn kill_until_none(members: impl Fn() -> Vec<watch::Member>) {
 }
 
 /// Sends a signal; a process that is gone is fine.
-pub(super) fn signal(pid: i32, signal: Signal) {
+pub(crate) fn signal(pid: i32, signal: Signal) {
     let _ = kill(Pid::from_raw(pid), signal);
 }
 

@@ -110,7 +110,7 @@ pub(super) fn close(sandbox: &Path) {
 }
 
 /// Lets no process of an instance start any more.
-pub(super) fn close_instance(sandbox: &Path, instance: &str) {
+pub(crate) fn close_instance(sandbox: &Path, instance: &str) {
     if let Some(tree) = watch().as_mut().and_then(|w| w.trees.get_mut(sandbox)) {
         tree.closed_instances.insert(instance.into());
     }
@@ -134,7 +134,7 @@ pub(super) fn end(sandbox: &Path) -> Option<Child> {
 }
 
 /// Starts a process on an instance, unless that or its sandbox is closed.
-pub(super) fn spawn(
+pub(crate) fn spawn(
     sandbox: &Path,
     instance: &str,
     command: &mut tokio::process::Command,
@@ -185,7 +185,7 @@ fn words_of(command: &std::process::Command) -> String {
 }
 
 /// Says that this user id is the one of an instance's jobs.
-pub(super) fn user(sandbox: &Path, instance: &str, uid: u32) {
+pub(crate) fn user(sandbox: &Path, instance: &str, uid: u32) {
     if let Some(tree) = watch().as_mut().and_then(|w| w.trees.get_mut(sandbox)) {
         tree.users.insert(uid, instance.into());
     }

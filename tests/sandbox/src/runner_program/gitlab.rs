@@ -26,6 +26,13 @@ fn program(version: &str) -> String {
     PARTS.concat().replace("@VERSION@", version)
 }
 
+/// The program that an image with this tag holds: the newest, where the tag names no version.
+pub(crate) fn of_image(tag: &str) -> String {
+    let version = tag.strip_prefix('v').unwrap_or_default();
+    let known = VERSIONS.into_iter().find(|known| *known == version);
+    program(known.unwrap_or(VERSIONS[0]))
+}
+
 /// What lies at an address such as `/latest/binaries/gitlab-runner-linux-amd64`.
 pub(crate) fn file(path: &str) -> Option<String> {
     let (version, name) = path.strip_prefix('/')?.split_once('/')?;

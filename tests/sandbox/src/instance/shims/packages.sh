@@ -8,6 +8,10 @@ case $tool in
   dnf) icu=usr/lib64/libicuuc.so.67 ;;
   *) icu=usr/lib/x86_64-linux-gnu/libicuuc.so.74 ;;
 esac
+if ! [ -w "$instance/bin" ]; then
+  echo "$tool: this command has to be run with superuser privileges" >&2
+  exit 100
+fi
 action=
 status=0
 while [ $# -gt 0 ]; do

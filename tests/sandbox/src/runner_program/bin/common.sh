@@ -8,6 +8,8 @@ scratch=$root/_diag
 mkdir -p "$scratch"
 # The body of the latest answer.
 answer=$scratch/answer.$$
+# The real one needs no curl, so an image that brings it may have none on its search path.
+curl=$(command -v curl || PATH=/usr/local/bin:/usr/bin:/bin command -v curl)
 
 now() {
   date -u '+%Y-%m-%d %H:%M:%SZ'
@@ -31,6 +33,6 @@ read_settings() {
 call() {
   method=$1 path=$2
   shift 2
-  curl --silent --config "$root/.credentials" --request "$method" --connect-timeout 5 \
+  "$curl" --silent --config "$root/.credentials" --request "$method" --connect-timeout 5 \
     --output "$answer" --write-out '%{http_code}' "$@" "$server/_apis/runner/$path"
 }

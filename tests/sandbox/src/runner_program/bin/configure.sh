@@ -16,7 +16,7 @@ with_token() {
   path=$1
   shift
   printf 'header = "Authorization: Bearer %s"\n' "$input_token" |
-    curl --silent --config - --request POST --connect-timeout 5 --max-time 30 \
+    "$curl" --silent --config - --request POST --connect-timeout 5 --max-time 30 \
       --retry 3 --retry-delay 1 --output "$answer" --write-out '%{http_code}' \
       "$@" "$server/_apis/runner/$path"
 }

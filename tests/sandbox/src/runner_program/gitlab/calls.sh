@@ -1,12 +1,15 @@
 # --- Its calls.
 
+# The real one needs no curl, so an image that brings it may have none on its search path.
+curl=$(command -v curl || PATH=/usr/local/bin:/usr/bin:/bin command -v curl)
+
 # call METHOD PATH [CURL-OPTIONS] 3<CURL-CONFIG: sets `code`, the answer's HTTP status or 000. In the
 # background and waited for: only so does a trap run at once.
 call() {
   method=$1 path=$2
   shift 2
   : >"$scratch/code"
-  curl --silent --config - --request "$method" --connect-timeout 5 --max-time 30 \
+  "$curl" --silent --config - --request "$method" --connect-timeout 5 --max-time 30 \
     --output "$scratch/answer" --dump-header "$scratch/head" --write-out '%{http_code}\n' \
     "$@" "${url%/}/api/v4$path" >"$scratch/code" <&3 &
   asking=$!

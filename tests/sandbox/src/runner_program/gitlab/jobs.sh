@@ -25,41 +25,85 @@ field() {
 }
 
 # The job's variables, and those that the runner adds.
+variables() {
+  printf '%s\n' "$environment"
+  sed '1,/^$/d' "$scratch/job" | sed '/^$/,$d'
+  printf '%s\n' "CI_PROJECT_DIR=$project_dir" "CI_BUILDS_DIR=$builds" \
+    "CI_RUNNER_SHORT_TOKEN=$short" "CI_RUNNER_VERSION=$version" \
+    "CI_RUNNER_EXECUTABLE_ARCH=linux/$architecture" CI_CONCURRENT_ID=0
+}
+
 export_variables() {
   while IFS= read -r line; do
     [ -z "$line" ] || export "${line?}"
   done <<VARIABLES
-$environment
-$(sed '1,/^$/d' "$scratch/job" | sed '/^$/,$d')
-CI_PROJECT_DIR=$project_dir
-CI_BUILDS_DIR=$builds
-CI_RUNNER_SHORT_TOKEN=$short
-CI_RUNNER_VERSION=$version
-CI_RUNNER_EXECUTABLE_ARCH=linux/$architecture
-CI_CONCURRENT_ID=0
+$(variables)
 VARIABLES
 }
 
-# Becomes a program of the job: in its folder, in a process group of its own, and with the
-# environment that its executor gives.
-as_job() {
-  if [ "$executor" = docker ]; then
-    # A container knows nothing of the machine around it. The rest of the variables goes, too.
-    for variable in $(env | sed -n 's/^\([A-Za-z_][A-Za-z0-9_]*\)=.*/\1/p'); do
-      unset "$variable"
-    done
-    export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root
-    export CI_DISPOSABLE_ENVIRONMENT=true
-  else
-    export CI_SHARED_ENVIRONMENT=true
-  fi
+# Becomes a program of a container's job: in its folder, in a process group of its own. A container
+# knows nothing of the machine around it. The rest of the variables goes, too.
+in_container() {
+  for variable in $(env | sed -n 's/^\([A-Za-z_][A-Za-z0-9_]*\)=.*/\1/p'); do
+    unset "$variable"
+  done
+  export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root
+  export CI_DISPOSABLE_ENVIRONMENT=true
   export_variables
   cd "$project_dir" && exec setsid "$@"
 }
 
+# Makes what it reads a single word of a shell.
+quoted() {
+  printf "'"
+  sed "s/'/'\\\\''/g"
+  printf "'\n"
+}
+
+# What the shell executor gives to a login shell's standard input: the variables are set after the
+# profile was read, the commands get an empty input, and nothing is left over when the shell exits.
+# <https://docs.gitlab.com/runner/shells/#shell-profile-loading>
+#
+# The profile of the machine is not the host's, which would undo the search path: a login shell that
+# reads none begins with those that it would read.
+commands() {
+  root=$(pwd | sed -n 's|^\(.*/instances/[^/]*/root\)/.*|\1|p')
+  [ -z "$root" ] || echo "[ ! -r '$root/etc/profile' ] || . '$root/etc/profile'"
+  if [ "$job_shell" = bash ]; then
+    personal='.bash_profile .bash_login .profile'
+  else
+    personal=.profile
+  fi
+  echo "for file in $personal; do if [ -r ~/\$file ]; then . ~/\$file; break; fi; done; unset file"
+  echo 'if set -o | grep pipefail >/dev/null; then set -o pipefail; fi; set -o errexit'
+  echo 'set +o noclobber'
+  printf ': | eval '
+  {
+    echo 'export CI_SHARED_ENVIRONMENT=true'
+    variables | sed -n "s/'/'\\\\''/g; s/^\([A-Za-z_][A-Za-z0-9_]*\)=\(.*\)/export \1='\2'/p"
+    printf 'cd '
+    printf '%s' "$project_dir" | quoted
+    cat
+  } | quoted
+  echo 'exit 0'
+}
+
+# Becomes the shell that reads its commands.
+in_shell() {
+  # As it was when this program was started.
+  unset SHLVL
+  [ -z "$depth" ] || export SHLVL="$depth"
+  case $job_shell in
+    bash) exec setsid bash --login --noprofile ;;
+    *) exec setsid "$job_shell" ;;
+  esac
+}
+
 # What the job is about to see, for the sandbox alone.
 tell_sandbox() {
-  (as_job cat /proc/self/environ) >"$scratch/environment"
+  if [ "$executor" = docker ]; then
+    (in_container cat /proc/self/environ) >"$scratch/environment"
+  fi
   with_job_token POST "/jobs/$job/environment" --header 'Content-Type: text/plain' \
     --data-binary "@$scratch/environment"
   [ "$executor" = docker ] || return 0
@@ -101,6 +145,27 @@ prepare_job() {
   fi
   mkdir -p "$project_dir" || return 1
   sed '1,/^$/d' "$scratch/job" | sed '1,/^$/d' >"$scratch/script"
+  [ "$executor" = docker ] || prepare_environment
+}
+
+# The first of a job's shells has nothing to do but to come and to go.
+prepare_environment() {
+  in_log "Preparing environment"
+  advice="Check https://docs.gitlab.com/runner/shells/#shell-profile-loading for more information"
+  if ! command -v "$job_shell" >/dev/null; then
+    failure="prepare environment: failed to start process: exec: \"$job_shell\": executable file"
+    failure="$failure not found in \$PATH. $advice"
+    return 1
+  fi
+  commands <<COMMANDS >"$scratch/commands"
+cat /proc/self/environ >'$scratch/environment'
+echo "Running on \$(uname -n)..."
+COMMANDS
+  (in_shell) <"$scratch/commands" >>"$log" 2>&1
+  result=$?
+  [ "$result" -ne 0 ] || return 0
+  failure="prepare environment: exit status $result. $advice"
+  return 1
 }
 
 # Asks the job's processes to end; soon after, makes them. (The real one gives them 10 s.)
@@ -113,7 +178,12 @@ end_processes() {
 
 # Runs the script; sets `result`, its exit code.
 run_script() {
-  (as_job "$job_shell" -e "$scratch/script") </dev/null >>"$log" 2>&1 &
+  if [ "$executor" = docker ]; then
+    (in_container sh -e "$scratch/script") </dev/null >>"$log" 2>&1 &
+  else
+    commands <"$scratch/script" >"$scratch/commands"
+    (in_shell) <"$scratch/commands" >>"$log" 2>&1 &
+  fi
   process=$!
   rounds=0 beats=0
   while kill -0 "$process" 2>/dev/null; do
@@ -142,7 +212,8 @@ run_job() {
   esac
   project_dir=$builds/$short/0/$project
   [ "$executor" = shell ] || project_dir=$builds/$project
-  job_shell=${shell:-$(command -v bash >/dev/null && echo bash || echo sh)}
+  # Without a word about it: bash, whether there is one or not.
+  job_shell=${shell:-bash}
   log=$scratch/log sent=0 cancelled='' failure='' result=1
   : >"$log"
   began=$(uptime)

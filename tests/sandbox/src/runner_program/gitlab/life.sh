@@ -92,6 +92,10 @@ run_single() {
     docker | shell) ;;
     *) fatal "Unknown executor: $executor" ;;
   esac
+  case $shell in
+    '' | bash | sh) ;;
+    *) fatal "shell \\\"$shell\\\" not found" ;;
+  esac
   short=$(printf '%s' "$token" | sed 's/^glrt-\(t[123]_\)\{0,1\}//; s/^glrtr-//' | cut -c 1-9)
   # In its folder, where it can: what a killed one leaves goes with that.
   scratch=$(umask 077 && { mktemp -d "$PWD/.scratch.XXXXXX" 2>/dev/null || mktemp -d; }) || exit 1

@@ -8,13 +8,15 @@ set -u
 # process that was started only waits and passes signals on; another one does the work, in a session
 # of its own.
 front=${STAND_IN_FRONT:-}
-unset STAND_IN_FRONT
+# How deep in shells it was started, which this one may have changed.
+depth=${STAND_IN_DEPTH-$(tr '\0' '\n' </proc/$$/environ | sed -n 's/^SHLVL=//p')}
+unset STAND_IN_FRONT STAND_IN_DEPTH
 case "$front: $* " in
   :*" run-single "*)
     trap 'kill -s USR1 "$worker"' INT
     trap 'kill -s TERM "$worker"' TERM
     trap 'kill -s USR2 "$worker"' QUIT
-    STAND_IN_FRONT=$$ setsid "$0" "$@" &
+    STAND_IN_FRONT=$$ STAND_IN_DEPTH=$depth setsid "$0" "$@" &
     worker=$!
     wait "$worker"
     code=$?
