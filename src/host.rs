@@ -28,7 +28,7 @@ pub mod names {
     /// The folder for temporary files.
     pub const TMPDIR: &str = "TMPDIR";
     /// Variables whose values are secrets, whoever reads them.
-    pub const SECRETS: [&str; 13] = [
+    pub const SECRETS: [&str; 12] = [
         "REPO_TOKEN",
         "GITHUB_TOKEN",
         "CI_JOB_TOKEN",
@@ -40,11 +40,16 @@ pub mod names {
         "AZURE_FEDERATED_TOKEN",
         "IDENTITY_HEADER",
         "CLOUDSDK_AUTH_ACCESS_TOKEN",
-        "KUBERNETES_CONFIGURATION",
         "ACTIONS_ID_TOKEN_REQUEST_TOKEN",
     ];
     /// Google's credentials as JSON, with secrets inside.
     pub const GOOGLE_CREDENTIALS: &str = "GOOGLE_APPLICATION_CREDENTIALS_DATA";
+    /// A kubeconfig's text, with secrets inside.
+    pub const KUBECONFIG_TEXT: &str = "KUBERNETES_CONFIGURATION";
+    /// Whether a variable's value is a secret, or has some in it.
+    pub fn is_secret(name: &str) -> bool {
+        SECRETS.contains(&name) || [GOOGLE_CREDENTIALS, KUBECONFIG_TEXT].contains(&name)
+    }
     /// The user's folder.
     pub const HOME: &str = "HOME";
 }

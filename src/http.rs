@@ -1,5 +1,6 @@
 //! The one HTTP client: TLS roots, proxy, deadlines, retries, and the tracing of calls.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +16,12 @@ use crate::secret::Secret;
 
 /// What this program calls itself in requests.
 pub const USER_AGENT: &str = concat!("runner-launch/", env!("CARGO_PKG_VERSION"));
+
+/// How long a connection may take to be made.
+const CONNECTING: Duration = Duration::from_secs(10);
+
+/// How often a long-lived connection is tried, and how long that may take.
+const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
 /// A request that can be sent again.
 #[derive(Debug, Clone)]
@@ -150,7 +157,7 @@ impl Http {
         let builder = || {
             reqwest::Client::builder()
                 .user_agent(USER_AGENT)
-                .connect_timeout(Duration::from_secs(10).min(host.http_timeout()))
+                .connect_timeout(CONNECTING.min(host.http_timeout()))
                 .tls_backend_preconfigured(tls.clone())
         };
         let build = |builder: reqwest::ClientBuilder| {
@@ -209,6 +216,66 @@ impl Http {
                 Error::other(format!("downloading {}", redacted(&request.url)))
                     .caused_by(error.without_url())
             })
+    }
+
+    /// A client for one server that wants other TLS, and perhaps a proxy of its own; `at` is a name's
+    /// address where that isn't what the name stands for.
+    pub fn to(
+        &self,
+        tls: rustls::ClientConfig,
+        proxy: Option<Url>,
+        at: Option<(String, SocketAddr)>,
+    ) -> Result<Self> {
+        let failed = |error| Error::other("setting up the HTTP client").caused_by(error);
+        let mut builder = reqwest::Client::builder()
+            .user_agent(USER_AGENT)
+            .connect_timeout(CONNECTING.min(self.timeout))
+            .redirect(reqwest::redirect::Policy::none())
+            // One connection carries everything, watches too: one that is dead must be found out.
+            .http2_keep_alive_interval(KEEP_ALIVE)
+            .http2_keep_alive_timeout(KEEP_ALIVE)
+            .http2_keep_alive_while_idle(true)
+            .tls_backend_preconfigured(tls);
+        if let Some(proxy) = proxy {
+            builder = builder.proxy(reqwest::Proxy::all(proxy).map_err(failed)?);
+        }
+        if let Some((name, address)) = at {
+            builder = builder.resolve(&name, address);
+        }
+        let client = builder.build().map_err(failed)?;
+        Ok(Self {
+            proxied: client.clone(),
+            direct: client,
+            timeout: self.timeout,
+        })
+    }
+
+    /// Opens a stream that goes on until `limit`; one try. The beginning of the answer must come as
+    /// soon as that of any other request.
+    pub async fn open(
+        &self,
+        what: &str,
+        request: &Request,
+        limit: Duration,
+    ) -> Result<http::Response<reqwest::Body>> {
+        let sent = Instant::now();
+        let opening = self
+            .proxied
+            .request(request.method.clone(), request.url.clone())
+            .headers(request.headers.clone())
+            .body(request.body.clone())
+            .timeout(limit)
+            .send();
+        let failed = |problem: String| Error::other(format!("calling {what}")).caused_by(problem);
+        let response = tokio::time::timeout(self.timeout, opening)
+            .await
+            .map_err(|_| failed(format!("no answer within {:?}", self.timeout)))?
+            .map_err(|error| failed(error.without_url().to_string()))?;
+        tracing::debug!(
+            target: "runner_launch::calls",
+            "{what}: {} in {} ms", response.status().as_u16(), sent.elapsed().as_millis()
+        );
+        Ok(response.into())
     }
 
     async fn send_with(
@@ -391,21 +458,32 @@ pub fn install_tls_provider() {
     let _ = rustls::crypto::ring::default_provider().install_default();
 }
 
-/// One TLS provider (ring), bundled web roots for machines that have none, and the system's roots,
-/// which follow `SSL_CERT_FILE` and `SSL_CERT_DIR`.
-fn tls_config() -> Result<rustls::ClientConfig> {
+/// Bundled web roots for machines that have none, and the system's roots, which follow
+/// `SSL_CERT_FILE` and `SSL_CERT_DIR`.
+pub fn roots() -> rustls::RootCertStore {
     let mut roots = bundled_roots();
     let system = rustls_native_certs::load_native_certs();
     for error in &system.errors {
         tracing::debug!("reading the system's certificates: {error}");
     }
     roots.add_parsable_certificates(system.certs);
+    roots
+}
+
+/// An API's base with a route behind it.
+pub fn below(base: &Url, route: &str) -> Result<Url> {
+    let text = format!("{}{route}", base.as_str().trim_end_matches('/'));
+    Url::parse(&text).map_err(|error| Error::other("building an address").caused_by(error))
+}
+
+/// One TLS provider: ring.
+fn tls_config() -> Result<rustls::ClientConfig> {
     Ok(rustls::ClientConfig::builder_with_provider(Arc::new(
         rustls::crypto::ring::default_provider(),
     ))
     .with_safe_default_protocol_versions()
     .map_err(|error| Error::other("setting up TLS").caused_by(error))?
-    .with_root_certificates(roots)
+    .with_root_certificates(roots())
     .with_no_client_auth())
 }
 

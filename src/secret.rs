@@ -41,6 +41,17 @@ impl Secret {
         }
     }
 
+    /// The secrets in a kubeconfig, whose other lines are in every such file; all of it where it
+    /// can't be read.
+    pub fn of_kubeconfig(text: &str) -> Vec<Self> {
+        let mut found = Vec::new();
+        match serde_saphyr::from_str::<serde_json::Value>(text) {
+            Ok(kubeconfig) if kubeconfig.is_object() => collect_users(&kubeconfig, &mut found),
+            _ => found.push(Self::new(text)),
+        }
+        found
+    }
+
     /// Its lines that give something away: the one that it has, or those of a key between the lines
     /// that begin and end every key.
     pub fn telling_lines(&self) -> impl Iterator<Item = &str> {
@@ -69,6 +80,43 @@ fn collect(fields: &serde_json::Map<String, serde_json::Value>, found: &mut Vec<
             }
             _ => {}
         }
+    }
+}
+
+/// The secret fields of a kubeconfig's users, at any depth; of a plugin's variables, those that are
+/// called so.
+/// <https://kubernetes.io/docs/reference/config-api/kubeconfig.v1/>
+fn collect_users(value: &serde_json::Value, found: &mut Vec<Secret>) {
+    const SECRET: [&str; 7] = [
+        "token",
+        "password",
+        "client-key-data",
+        "id-token",
+        "refresh-token",
+        "access-token",
+        "client-secret",
+    ];
+    const CALLED: [&str; 4] = ["SECRET", "TOKEN", "PASSWORD", "KEY"];
+    match value {
+        serde_json::Value::Object(fields) => {
+            let called = fields.get("name").and_then(serde_json::Value::as_str);
+            let called = called.unwrap_or_default().to_ascii_uppercase();
+            let is_called_so = CALLED.iter().any(|word| called.contains(word));
+            for (name, value) in fields {
+                let is_secret =
+                    SECRET.contains(&name.as_str()) || (name == "value" && is_called_so);
+                match value {
+                    serde_json::Value::String(text) if is_secret => {
+                        found.push(Secret::new(text));
+                    }
+                    value => collect_users(value, found),
+                }
+            }
+        }
+        serde_json::Value::Array(items) => {
+            items.iter().for_each(|item| collect_users(item, found));
+        }
+        _ => {}
     }
 }
 
@@ -229,5 +277,18 @@ mod tests {
         assert_eq!(exposed, [packed.as_str(), "oidc-request", "abcdefghij"]);
         let plain = Secret::of_google("plain text");
         assert_eq!(plain[0].expose(), "plain text");
+    }
+
+    #[test]
+    fn of_a_kubeconfig_only_the_secrets_count() {
+        let text = "kind: Config\nusers:\n- name: u\n  user:\n    token: a-token\n    exec:\n      \
+                    env: [{name: A_KEY, value: a-value}, {name: REGION, value: mars}]\n- name: v\n  user: {client-key-data: a-key}\n";
+        let found = Secret::of_kubeconfig(text);
+        let exposed: Vec<&str> = found.iter().map(Secret::expose).collect();
+        assert_eq!(exposed, ["a-value", "a-token", "a-key"]);
+        assert_eq!(
+            Secret::of_kubeconfig("plain text")[0].expose(),
+            "plain text"
+        );
     }
 }

@@ -141,8 +141,14 @@ pub struct InstanceSpec {
     pub aws_security_group: Option<String>,
     /// AWS: a subnet's id.
     pub aws_subnet: Option<String>,
-    /// Kubernetes: labels that the node must have.
-    pub kubernetes_node_selector: Vec<(String, String)>,
+    /// The image in which the forge's runner program is at home, for clouds that run containers.
+    pub runner_image: String,
+    /// Kubernetes: labels that the node must have; `None`: the GPU's model, where there is one.
+    pub kubernetes_node_selector: Option<Vec<(String, String)>>,
+    /// Kubernetes: whether the pod may do what root on its node may do.
+    pub kubernetes_privileged: bool,
+    /// Kubernetes: what the user's template adds to the pod, as YAML or JSON.
+    pub kubernetes_pod_template: Option<String>,
 }
 
 /// `--cloud-gpu`.
@@ -291,6 +297,33 @@ pub enum Access {
         /// Its installation; found by the target when `None`.
         installation: Option<u64>,
     },
+}
+
+#[cfg(test)]
+impl InstanceSpec {
+    /// What a launch without further options asks of a cloud.
+    pub(crate) fn example(provider: Provider) -> Self {
+        Self {
+            provider,
+            types: vec!["m".into()],
+            gpu: None,
+            disk_gb: None,
+            spot: None,
+            regions: vec!["us-west".into()],
+            permission_set: None,
+            metadata: Vec::new(),
+            startup_script: None,
+            ssh: None,
+            image: None,
+            keep_until_stopped: false,
+            aws_security_group: None,
+            aws_subnet: None,
+            runner_image: "registry.example/runner:1".into(),
+            kubernetes_node_selector: None,
+            kubernetes_privileged: false,
+            kubernetes_pod_template: None,
+        }
+    }
 }
 
 #[cfg(test)]

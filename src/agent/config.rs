@@ -22,8 +22,9 @@ pub struct AgentConfig {
     pub idle_seconds: Option<u64>,
     /// Whether the runner ends after one job.
     pub single: bool,
-    /// Whether the runner program must stay the version that it is.
-    pub pinned: bool,
+    /// The version that the runner program is and must stay, where one was asked for.
+    #[serde(default)]
+    pub version: Option<String>,
     /// Whether an interrupted job's run is run again.
     pub retry: bool,
     /// The forge, and the access to it where the agent may need that.
@@ -51,6 +52,11 @@ pub enum Place {
     /// On an instance made for it, as this user, with a machine to give back at the end.
     Instance {
         /// The jobs' user.
+        user: String,
+    },
+    /// In a container whose image is somebody's own, with nothing to give back.
+    Pod {
+        /// The jobs' user, where the agent is root; else jobs run as the agent does.
         user: String,
     },
     /// On somebody's own machine, as whoever started it, in a folder that goes at the end.

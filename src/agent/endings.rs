@@ -27,13 +27,28 @@ pub(super) enum Ending {
     PowerButton,
     /// The cloud takes the machine away.
     Interruption(String),
+    /// The cluster ends the pod.
+    PodEnd,
     /// The cloud may soon take the machine away.
     Rebalance(String),
+}
+
+impl Ending {
+    /// What a signal means. A pod's main process gets a SIGTERM, which it passes on, when the pod is
+    /// evicted, its node drained, or its Job deleted.
+    fn of(signal: Signal, pod: bool) -> Self {
+        match signal {
+            Signal::Terminate if pod => Ending::PodEnd,
+            signal => Ending::Signal(signal),
+        }
+    }
 }
 
 /// The stream.
 pub(super) struct Endings {
     signals: Signals,
+    /// Whether this is a pod, whose end is told by a SIGTERM.
+    pod: bool,
     others: mpsc::Receiver<Ending>,
 }
 
@@ -46,17 +61,24 @@ impl Endings {
         http: &Http,
     ) -> Self {
         let (sender, others) = mpsc::channel(4);
-        tokio::spawn(power_button(host.clone(), sender.clone()));
-        if let Some(source) = source {
-            tokio::spawn(notices(source, host.clone(), http.clone(), sender));
+        let pod = source == Some(NoticeSource::Pod);
+        if !pod {
+            tokio::spawn(power_button(host.clone(), sender.clone()));
+            if let Some(source) = source {
+                tokio::spawn(notices(source, host.clone(), http.clone(), sender));
+            }
         }
-        Self { signals, others }
+        Self {
+            signals,
+            pod,
+            others,
+        }
     }
 
     /// Waits for the next one.
     pub(super) async fn next(&mut self) -> Ending {
         tokio::select! {
-            signal = self.signals.next() => Ending::Signal(signal),
+            signal = self.signals.next() => Ending::of(signal, self.pod),
             Some(ending) = self.others.recv() => ending,
         }
     }
@@ -93,6 +115,20 @@ async fn notices(source: NoticeSource, host: Host, http: Http, sender: mpsc::Sen
         let last = matches!(ending, Ending::Interruption(_));
         if sender.send(ending).await.is_err() || last {
             return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pod_s_sigterm_is_its_end_and_no_user_s() {
+        let ending = |signal, pod| Ending::of(signal, pod);
+        assert_eq!(ending(Signal::Terminate, true), Ending::PodEnd);
+        for (signal, pod) in [(Signal::Interrupt, true), (Signal::Terminate, false)] {
+            assert_eq!(ending(signal, pod), Ending::Signal(signal));
         }
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::DEAD_MAN;
-
+use super::machine::is_container;
 use crate::cloud::{self, GiveBack};
 use crate::error::{Error, Result};
 use crate::host::Host;
@@ -29,7 +29,17 @@ const PAUSE: Duration = Duration::from_secs(5);
 /// Has the cloud delete the machine, and turns it off. A machine that costs as much when it is off
 /// stays on instead, if the cloud can't be brought to it at once, and goes on asking: a role may take
 /// long to count, and an outage to pass.
-pub(super) async fn give_back(how: &GiveBack, host: &Host, deadline: Instant) -> Result<()> {
+/// Without a configuration that can be read, nobody is to be asked.
+pub(super) async fn give_back(
+    how: Option<&GiveBack>,
+    host: &Host,
+    deadline: Instant,
+) -> Result<()> {
+    if !is_ours(how, host) {
+        return Ok(());
+    }
+    let how = &how.cloned().unwrap_or_default();
+    tracing::info!("giving the machine back");
     if !ask(how, host, deadline).await && how.costs_when_off() {
         if go_on_asking(host) {
             tracing::warn!(
@@ -115,7 +125,7 @@ fn power_off(host: &Host) -> Result<()> {
         ("shutdown", &["-P", "now"]),
         ("poweroff", &["-f"]),
     ] {
-        let done = std::process::Command::new(program).args(args).status();
+        let done = Command::new(program).args(args).status();
         if done.is_ok_and(|status| status.success()) {
             return Ok(());
         }
@@ -123,4 +133,37 @@ fn power_off(host: &Host) -> Result<()> {
     // <https://docs.kernel.org/admin-guide/sysrq.html>
     std::fs::write(host.path("/proc/sysrq-trigger"), "o")
         .map_err(|error| Error::other("turning the machine off").caused_by(error))
+}
+
+/// A pod is nothing to turn off. Without a configuration that can be read this may be one, and what
+/// can be turned off from a container is somebody else's; but a machine, whose disk may look like a
+/// container's, must not stay on for that where the configuration says what it is.
+fn is_ours(how: Option<&GiveBack>, host: &Host) -> bool {
+    match how {
+        Some(how) => *how != GiveBack::Pod,
+        None => !is_container(host),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::names;
+
+    #[test]
+    fn a_container_is_never_turned_off() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = (names::ROOT, folder.path().to_str().unwrap());
+        let machine = Host::fixed([root]);
+        assert!(is_ours(Some(&GiveBack::PowerOff), &machine));
+        assert!(is_ours(None, &machine));
+        assert!(!is_ours(Some(&GiveBack::Pod), &machine));
+        // A configuration that can't be read says nothing of where this is.
+        let pod = Host::fixed([root, ("KUBERNETES_SERVICE_HOST", "10.0.0.1")]);
+        assert!(!is_ours(None, &pod));
+        // One that can be read knows better than a disk that was made from a container's.
+        std::fs::write(folder.path().join(".dockerenv"), "").unwrap();
+        assert!(!is_ours(None, &machine));
+        assert!(is_ours(Some(&GiveBack::PowerOff), &machine));
+    }
 }

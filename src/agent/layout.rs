@@ -1,20 +1,25 @@
-//! Where a runner's files are, and who its jobs run as.
+//! Where a runner's files are.
 
 use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use nix::unistd::{Gid, Uid};
+use nix::unistd::Uid;
 
 use super::config::Place;
+use super::user::User;
 use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::secret::Secret;
 use crate::spec::Driver;
 
-/// The agent's own folder on an instance.
+/// The agent's own folder on an instance, or in a pod.
 const WORK: &str = "/var/lib/runner-launch";
+
+/// What of it jobs write in a pod, and nothing else: a sidecar that works on the same files, as a
+/// Docker daemon does, may share it, while the agent's own program and its secrets stay outside.
+const SHARED: &str = "jobs";
 
 /// The files and the user of one runner.
 #[derive(Debug, Clone)]
@@ -31,16 +36,9 @@ pub(super) struct Layout {
     pub(super) note: PathBuf,
     /// Who the jobs run as; `None`: whoever runs the agent.
     pub(super) user: Option<User>,
-}
-
-/// A user of the machine.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct User {
-    pub(super) name: String,
-    pub(super) uid: Uid,
-    pub(super) gid: Gid,
-    pub(super) groups: Vec<Gid>,
-    pub(super) home: PathBuf,
+    /// Whether the jobs find the agent's own environment, as in a container: its image has set it up
+    /// for them. And the image may bring the runner program along.
+    pub(super) inherits: bool,
 }
 
 impl Layout {
@@ -61,6 +59,20 @@ impl Layout {
                     hook: work.join("job-started.sh"),
                     note: work.join("job/note"),
                     user: Some(user),
+                    inherits: false,
+                })
+            }
+            Place::Pod { user } => {
+                let work = host.path(WORK);
+                let shared = work.join(SHARED);
+                Ok(Self {
+                    program: shared.join(program),
+                    state: work.join("state.json"),
+                    ready: work.join("ready"),
+                    hook: work.join("job-started.sh"),
+                    note: work.join("job/note"),
+                    user: Some(User::in_container(user, shared.join("home"), host)),
+                    inherits: true,
                 })
             }
             Place::Local { folder } => Ok(Self {
@@ -70,6 +82,7 @@ impl Layout {
                 hook: folder.join("job-started.sh"),
                 note: folder.join("job/note"),
                 user: None,
+                inherits: false,
             }),
         }
     }
@@ -77,9 +90,34 @@ impl Layout {
     /// The state file of a place, for when the user can't be found any more.
     pub(super) fn state_file(place: &Place, host: &Host) -> PathBuf {
         match place {
-            Place::Instance { .. } => host.path(WORK).join("state.json"),
+            Place::Instance { .. } | Place::Pod { .. } => host.path(WORK).join("state.json"),
             Place::Local { folder } => folder.join("state.json"),
         }
+    }
+
+    /// Makes the folder of the program's, and the home of a user who has none.
+    pub(super) fn make_folders(&self) -> Result<()> {
+        if let Some(folder) = self.program.parent() {
+            let make = || -> std::io::Result<()> {
+                fs::create_dir_all(folder)?;
+                // A kubelet that made it for a sidecar has left it for all to write.
+                if Uid::effective().is_root() {
+                    fs::set_permissions(folder, fs::Permissions::from_mode(0o755))?;
+                }
+                Ok(())
+            };
+            make().map_err(|error| {
+                Error::other(format!("making the folder {}", folder.display())).caused_by(error)
+            })?;
+        }
+        let Some(user) = self.user.as_ref().filter(|user| !user.home.exists()) else {
+            return Ok(());
+        };
+        fs::create_dir_all(&user.home)
+            .and_then(|()| user.own(&user.home))
+            .map_err(|error| {
+                Error::other(format!("making the home {}", user.home.display())).caused_by(error)
+            })
     }
 
     /// Writes the hook, and makes the folder in which only the jobs' user may write its note.
@@ -91,11 +129,7 @@ impl Layout {
                 fs::create_dir_all(folder)?;
                 fs::set_permissions(folder, fs::Permissions::from_mode(0o700))?;
                 if let Some(user) = &self.user {
-                    std::os::unix::fs::chown(
-                        folder,
-                        Some(user.uid.as_raw()),
-                        Some(user.gid.as_raw()),
-                    )?;
+                    user.own(folder)?;
                 }
             }
             Ok(())
@@ -123,70 +157,31 @@ impl Layout {
     }
 }
 
-impl User {
-    /// Looks a user up in the machine's own files.
-    fn find(name: &str, host: &Host) -> Result<Self> {
-        let read = |file: &str| {
-            let file = host.path(file);
-            fs::read_to_string(&file).map_err(|error| {
-                Error::other(format!("reading {}", file.display())).caused_by(error)
-            })
-        };
-        let (passwd, group) = (read("/etc/passwd")?, read("/etc/group").unwrap_or_default());
-        let mut user = Self::parse(name, &passwd, &group)
-            .ok_or_else(|| Error::other(format!("there is no user {name} on this machine")))?;
-        user.home = host.path(&user.home);
-        Ok(user)
-    }
-
-    /// <https://man7.org/linux/man-pages/man5/passwd.5.html>
-    fn parse(name: &str, passwd: &str, group: &str) -> Option<Self> {
-        let fields = |line: &str| line.split(':').map(str::to_owned).collect::<Vec<_>>();
-        let entry = passwd
-            .lines()
-            .map(fields)
-            .find(|f| f.first().is_some_and(|n| n == name))?;
-        let gid = Gid::from_raw(entry.get(3)?.parse().ok()?);
-        let mut groups = vec![gid];
-        for line in group.lines().map(fields) {
-            let member = line
-                .get(3)
-                .is_some_and(|members| members.split(',').any(|m| m == name));
-            if let Some(gid) = line
-                .get(2)
-                .filter(|_| member)
-                .and_then(|gid| gid.parse().ok())
-            {
-                groups.push(Gid::from_raw(gid));
-            }
-        }
-        Some(Self {
-            name: name.to_owned(),
-            uid: Uid::from_raw(entry.get(2)?.parse().ok()?),
-            gid,
-            groups,
-            home: Path::new(entry.get(5)?).to_owned(),
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::host::names;
 
     #[test]
-    fn a_user_brings_all_groups() {
-        let passwd =
-            "root:x:0:0:root:/root:/bin/bash\nrunner:x:1001:1002::/home/runner:/bin/bash\n";
-        let group = "root:x:0:\ndocker:x:115:ubuntu,runner\nsudo:x:27:runner\nadm:x:4:ubuntu\n";
-        let user = User::parse("runner", passwd, group).unwrap();
-        assert_eq!(user.uid, Uid::from_raw(1001));
-        assert_eq!(user.groups, [1002, 115, 27].map(Gid::from_raw));
-        assert_eq!(user.home, Path::new("/home/runner"));
-        assert_eq!(User::parse("nobody", passwd, group), None);
-        assert_eq!(
-            User::parse("runner", "runner:x:many:1::/:/bin/sh", group),
-            None
-        );
+    fn what_a_sidecar_may_share_holds_nothing_of_the_agent_s() {
+        let root = tempfile::tempdir().unwrap();
+        let host = Host::fixed([(names::ROOT, root.path().to_str().unwrap())]);
+        let place = Place::Pod {
+            user: "runner".into(),
+        };
+        let layout = Layout::new(&place, Driver::Github, &host).unwrap();
+        let shared = root.path().join("var/lib/runner-launch/jobs");
+        let outside = root.path().join("var/lib/runner-launch");
+        assert!(layout.program.starts_with(&shared));
+        for own in [&layout.state, &layout.ready, &layout.hook, &layout.note] {
+            assert!(own.starts_with(&outside) && !own.starts_with(&shared));
+        }
+        fs::create_dir_all(&shared).unwrap();
+        fs::set_permissions(&shared, fs::Permissions::from_mode(0o777)).unwrap();
+        layout.make_folders().unwrap();
+        if Uid::effective().is_root() {
+            let mode = fs::metadata(&shared).unwrap().permissions().mode();
+            assert_eq!(mode & 0o7777, 0o755);
+        }
     }
 }

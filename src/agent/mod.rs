@@ -2,17 +2,21 @@
 //! it, give the machine back.
 
 mod config;
+mod daemon;
 mod endings;
 mod giving_back;
 mod layout;
 mod machine;
 mod process;
+mod procfs;
 mod program;
+mod provided;
 mod state;
 mod status;
 mod supervise;
 #[cfg(test)]
 mod tests;
+mod user;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -44,8 +48,8 @@ use supervise::Why;
 const DEAD_MAN: &str = "runner-launch-deadline.timer";
 /// How long the runner program may take to end when asked; it reports its job's end meanwhile.
 const GRACE: Duration = Duration::from_secs(20);
-/// The same when the cloud takes the machine away: Google Cloud and Azure leave half a minute, in which
-/// an interrupted run must be told to run again.
+/// The same when the cloud takes the machine away: Google Cloud, Azure and Kubernetes leave half a
+/// minute, in which an interrupted run must be told to run again.
 const SHORT_GRACE: Duration = Duration::from_secs(8);
 /// The same on somebody's own machine, where nobody else removes a job's containers: their client
 /// waits ten seconds for each to stop.
@@ -95,9 +99,10 @@ impl Agent {
         })
     }
 
-    /// Downloads the runner program.
+    /// Makes sure that the runner program is there.
     pub async fn prepare(&self) -> Result<()> {
-        program::prepare(&self.config, &self.layout, &self.host, &self.http).await
+        let (forge, layout) = (self.forge.as_ref(), &self.layout);
+        program::prepare(&self.config, forge, layout, &self.host, &self.http).await
     }
 
     /// Runs the runner to its end: registers, watches, ends, has an interrupted job run again, and
@@ -109,7 +114,8 @@ impl Agent {
         ready_within: Option<Duration>,
         on_ready: &mut (dyn FnMut() -> Result<()> + Send),
     ) -> Result<()> {
-        if let Place::Local { .. } = self.config.place {
+        // No service manager knows what belongs together there.
+        if !matches!(self.config.place, Place::Instance { .. }) {
             adopt_orphans();
         }
         let mut endings = Endings::watch(signals, self.config.notices, &self.host, &self.http);
@@ -154,7 +160,7 @@ impl Agent {
         let grace = match (&self.config.place, why) {
             (Place::Local { .. }, _) => LASTING_GRACE,
             (_, Some(Why::Interruption(_))) => SHORT_GRACE,
-            (Place::Instance { .. }, _) => GRACE,
+            (Place::Instance { .. } | Place::Pod { .. }, _) => GRACE,
         };
         let end = async move {
             if let Some(mut process) = process {
@@ -270,20 +276,21 @@ impl Agent {
     }
 }
 
-/// `agent prepare`: downloads the runner program.
+/// `agent prepare`: makes sure that the runner program is there.
 pub async fn prepare(file: &Path, host: &Host, http: &Http, printer: &Printer) -> Result<()> {
     Agent::new(AgentConfig::read(file)?, host, http, printer)?
         .prepare()
         .await
 }
 
-/// `agent run`: the runner's whole life on an instance, up to the giving back.
+/// `agent run`: the runner's whole life on an instance or in a pod, up to the giving back.
 pub async fn run(file: &Path, host: &Host, http: &Http, printer: &Printer) -> Result<()> {
     let agent = Agent::new(AgentConfig::read(file)?, host, http, printer)?;
     let ready = agent.layout.ready.clone();
-    let mut on_ready = move || disarm(&ready);
+    let has_timer = matches!(agent.config.place, Place::Instance { .. });
+    let mut on_ready = move || disarm(&ready, has_timer);
     match agent.run(Signals::listen()?, None, &mut on_ready).await {
-        // On an instance these are ordinary ends; the reason is in the log.
+        // On an instance and in a pod these are ordinary ends; the reason is in the log.
         Err(error) if matches!(error.kind(), Kind::Interrupted(_)) => Ok(()),
         outcome => outcome,
     }
@@ -291,7 +298,7 @@ pub async fn run(file: &Path, host: &Host, http: &Http, printer: &Printer) -> Re
 
 /// Tells the dead-man timer that the machine is in good hands: by a file, which it looks for, and
 /// by stopping it, where there is a service manager.
-fn disarm(ready: &Path) -> Result<()> {
+fn disarm(ready: &Path, has_timer: bool) -> Result<()> {
     std::fs::write(ready, "").map_err(|error| {
         Error::other(format!(
             "disarming the dead-man timer by {}",
@@ -299,6 +306,9 @@ fn disarm(ready: &Path) -> Result<()> {
         ))
         .caused_by(error)
     })?;
+    if !has_timer {
+        return Ok(());
+    }
     let stopped = std::process::Command::new("systemctl")
         .args(["stop", DEAD_MAN])
         .status();
@@ -311,16 +321,20 @@ fn disarm(ready: &Path) -> Result<()> {
 /// `agent release`: what `run` would have done at its end, had it lived; then the machine is given
 /// back, whatever happened before.
 pub async fn release(file: &Path, host: &Host, printer: &Printer) -> Result<()> {
-    let mut how = GiveBack::default();
+    let mut how: Option<GiveBack> = None;
     let deadline = Instant::now() + PATIENCE * 2 + DELETION;
     let clean_up = async {
         // Giving the machine back must not depend on this.
         let http = Http::new(host)?;
         let config = AgentConfig::read(file)?;
-        how = config.give_back.clone();
+        how = Some(config.give_back.clone());
         let state = Kept::open(&Layout::state_file(&config.place, host));
         if !state.get().finished {
             tracing::warn!("the agent ended too early; cleaning up after it");
+            if let (Place::Pod { .. }, Some(program)) = (&config.place, state.get().program) {
+                // No service manager has done so, and a job that goes on keeps the runner busy.
+                process::kill_session(program);
+            }
             let mut agent = Agent::new(config, host, &http, printer)?;
             agent.finish(None, None).await;
         }
@@ -331,6 +345,5 @@ pub async fn release(file: &Path, host: &Host, printer: &Printer) -> Result<()> 
         Ok(Err(error)) => tracing::error!("{}", error.chain()),
         Err(_) => tracing::error!("cleaning up took too long"),
     }
-    tracing::info!("giving the machine back");
-    giving_back::give_back(&how, host, deadline).await
+    giving_back::give_back(how.as_ref(), host, deadline).await
 }

@@ -1,8 +1,8 @@
 //! The runner program as a process: another user, a clean environment, a group of its own, and an
 //! end that leaves nothing running.
 
-use std::collections::BTreeSet;
 use std::fs;
+use std::io;
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
@@ -14,10 +14,12 @@ use tokio::process::{Child, Command};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use super::layout::{Layout, User};
+use super::layout::Layout;
+use super::procfs::{descendants, members, processes};
+use super::user::User;
 use crate::error::{Error, Result};
 use crate::forge;
-use crate::host::Host;
+use crate::host::{Host, names};
 
 /// What a local runner's jobs keep of the environment; everything else, and with it every
 /// credential, stays outside.
@@ -48,6 +50,29 @@ const KEPT: &[&str] = &[
     "no_proxy",
 ];
 
+/// Where an instance's programs are.
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/snap/bin";
+
+/// How the names of our own settings begin, which may hold the CI's token.
+const OWN: [&str; 2] = ["RUNNER_LAUNCH_", "CML_"];
+
+/// What of a container's environment isn't meant for jobs: the user's own, which we set; the shell's
+/// notes; and what makes GitHub's runner program print its trace, with jobs' words in it, among the
+/// lines that we read, or handle signals as if it were the container's main process.
+/// <https://github.com/actions/runner/blob/main/images/Dockerfile>
+const UNFIT: [&str; 10] = [
+    "HOME",
+    "USER",
+    "LOGNAME",
+    "SHELL",
+    "PWD",
+    "OLDPWD",
+    "SHLVL",
+    "_",
+    "ACTIONS_RUNNER_PRINT_LOG_TO_STDOUT",
+    "RUNNER_MANUALLY_TRAP_SIG",
+];
+
 /// A running program with its lines of output.
 pub(super) struct Process {
     child: Child,
@@ -70,7 +95,7 @@ impl Process {
             .args(&command.args)
             .current_dir(&layout.program)
             .env_clear()
-            .envs(environment(layout.user.as_ref(), host))
+            .envs(environment(layout, host))
             .envs(
                 command
                     .env
@@ -83,7 +108,12 @@ impl Process {
             .stderr(Stdio::piped());
         become_user(&mut child, layout.user.clone());
         let mut child = child.spawn().map_err(|error| {
-            Error::other(format!("starting {}", program.display())).caused_by(error)
+            let hint = hint(&error, program.exists(), layout.user.is_some());
+            let error = Error::other(format!("starting {}", program.display())).caused_by(error);
+            match hint {
+                Some(hint) => error.hint(hint),
+                None => error,
+            }
         })?;
         let group = Pid::from_raw(child.id().map_or(i32::MAX, u32::cast_signed));
         if layout.user.is_some() {
@@ -134,6 +164,18 @@ impl Process {
     }
 }
 
+/// What to do about a program that can't be started.
+fn hint(error: &io::Error, is_there: bool, changes_user: bool) -> Option<&'static str> {
+    if error.kind() == io::ErrorKind::NotFound && is_there {
+        return Some("what it runs with is missing: GitHub's runner needs Bash and glibc");
+    }
+    // A file that may not be executed is EACCES: this comes of the change of the user alone.
+    (changes_user && error.raw_os_error() == Some(nix::libc::EPERM)).then_some(
+        "becoming the jobs' user was refused: a container needs the capabilities SETGID and SETUID \
+         for that, or has to run as that user from the start",
+    )
+}
+
 /// Waits for a command's end, within `limit`; its output goes to the log.
 pub(super) async fn complete(process: &mut Process, limit: Duration) -> Result<()> {
     let mut last = Vec::new();
@@ -178,27 +220,62 @@ pub(super) async fn complete(process: &mut Process, limit: Duration) -> Result<(
 }
 
 /// What the runner program, and so every job, finds in its environment.
-fn environment(user: Option<&User>, host: &Host) -> Vec<(String, String)> {
+fn environment(layout: &Layout, host: &Host) -> Vec<(String, String)> {
     let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
-    if let Some(user) = user {
-        return vec![
-            pair(
-                "PATH",
-                "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/snap/bin",
-            ),
-            pair("HOME", &user.home.display().to_string()),
-            pair("USER", &user.name),
-            pair("LOGNAME", &user.name),
-            pair("SHELL", "/bin/bash"),
-            pair("LANG", "C.UTF-8"),
-        ];
+    let Some(user) = &layout.user else {
+        let mut kept = harmless_vars(host);
+        if Uid::effective().is_root() {
+            // Whoever starts a local runner as root wants it to run as root.
+            kept.push(pair("RUNNER_ALLOW_RUNASROOT", "1"));
+        }
+        return kept;
+    };
+    let mut clean = vec![
+        pair("PATH", PATH),
+        pair("LANG", "C.UTF-8"),
+        pair("HOME", &user.home.display().to_string()),
+        pair("USER", &user.name),
+        pair("LOGNAME", &user.name),
+        pair("SHELL", "/bin/bash"),
+    ];
+    if layout.inherits {
+        if !host.path("/bin/bash").exists() {
+            clean.push(pair("SHELL", "/bin/sh"));
+        }
+        // A login shell that finds no level is on the first, on whose end Debian's `.bash_logout`
+        // clears the terminal: it fails without one, and with it each job of GitLab's.
+        clean.push(pair("SHLVL", "1"));
+        // The PATH and the language may be among them; the user isn't.
+        clean.extend(image_vars(host));
+        if user.uid.is_root() {
+            // Only where an image has made the jobs' user so.
+            clean.push(pair("RUNNER_ALLOW_RUNASROOT", "1"));
+        }
     }
-    let mut kept = harmless_vars(host);
-    if Uid::effective().is_root() {
-        // Whoever starts a local runner as root wants it to run as root.
-        kept.push(pair("RUNNER_ALLOW_RUNASROOT", "1"));
-    }
-    kept
+    clean
+}
+
+/// Where a container's jobs find programs.
+pub(super) fn image_path(host: &Host) -> &str {
+    host.env("PATH").unwrap_or(PATH)
+}
+
+/// Whether a container's jobs find Bash among them.
+pub(super) fn has_bash(host: &Host) -> bool {
+    std::env::split_paths(image_path(host)).any(|folder| folder.join("bash").is_file())
+}
+
+/// What a container's image, and the pod's template, have set for whatever runs there.
+fn image_vars(host: &Host) -> Vec<(String, String)> {
+    let is_kept = |name: &str| {
+        !OWN.iter().any(|own| name.starts_with(own))
+            && !UNFIT.contains(&name)
+            && !names::is_secret(name)
+    };
+    host.vars()
+        .filter(|(name, _)| is_kept(name))
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect()
 }
 
 /// Our own environment without what is secret in it.
@@ -232,10 +309,27 @@ fn become_user(command: &mut Command, user: Option<User>) {
     }
 }
 
+/// How much rather than others the kernel is to pick a job.
+const JOBS_SCORE: i32 = 500;
+
 /// The service manager protects the agent from the kernel's hunt for memory; jobs aren't spared.
 fn spare_no_job(pid: Pid) {
-    // Only root may, and only on Linux: elsewhere nothing was protected either.
-    let _ = fs::write(format!("/proc/{pid}/oom_score_adj"), "500");
+    raise_score(Path::new(&format!("/proc/{pid}/oom_score_adj")));
+}
+
+/// In a pod all have a higher score already, and a job with a lower one would be spared at the
+/// agent's cost.
+/// <https://kubernetes.io/docs/concepts/scheduling-eviction/node-pressure-eviction/#node-out-of-memory-behavior>
+fn raise_score(file: &Path) {
+    let score = fs::read_to_string(file).unwrap_or_default();
+    if score
+        .trim()
+        .parse()
+        .is_ok_and(|score: i32| score < JOBS_SCORE)
+    {
+        // Only root may, and only on Linux: elsewhere nothing was protected either.
+        let _ = fs::write(file, JOBS_SCORE.to_string());
+    }
 }
 
 fn read_lines(output: impl AsyncRead + Unpin + Send + 'static, sender: mpsc::Sender<String>) {
@@ -286,44 +380,27 @@ pub(super) fn kill_descendants() {
     }
 }
 
-/// Every process: its id, its parent's, and its state's letter.
-/// <https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html>
-fn processes(proc: &Path) -> Vec<(i32, i32, String)> {
-    let read = |entry: fs::DirEntry| -> Option<(i32, i32, String)> {
-        let pid = entry.file_name().to_str()?.parse().ok()?;
-        let stat = fs::read_to_string(entry.path().join("stat")).ok()?;
-        // The name, in parentheses, may hold anything; the state and the parent follow it.
-        let (_, rest) = stat.rsplit_once(')')?;
-        let mut fields = rest.split_whitespace();
-        let state = fields.next()?.to_owned();
-        Some((pid, fields.next()?.parse().ok()?, state))
-    };
-    fs::read_dir(proc)
-        .map(|entries| entries.flatten().filter_map(read).collect())
-        .unwrap_or_default()
-}
-
-fn descendants(proc: &Path, root: Pid) -> Vec<Pid> {
-    let all = processes(proc);
-    let mut found = BTreeSet::from([root.as_raw()]);
-    loop {
-        let before = found.len();
-        for (pid, parent, _) in &all {
-            if found.contains(parent) {
-                found.insert(*pid);
-            }
+/// Kills what is left of a program that led a session, when the agent above it is gone.
+pub(super) fn kill_session(leader: i32) {
+    for _ in 0..3 {
+        let below = members(Path::new("/proc"), leader);
+        if below.is_empty() {
+            return;
         }
-        if found.len() == before {
-            break;
+        for pid in below {
+            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
         }
+        std::thread::sleep(Duration::from_millis(20));
     }
-    found.remove(&root.as_raw());
-    found.into_iter().map(Pid::from_raw).collect()
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
+    use crate::agent::Place;
+    use crate::spec::Driver;
 
     #[test]
     fn a_job_keeps_no_credential() {
@@ -337,7 +414,11 @@ mod tests {
             ("RUNNER_LAUNCH_TOKEN", "t"),
             ("ACTIONS_RUNTIME_TOKEN", "t"),
         ]);
-        let mut names: Vec<String> = environment(None, &host)
+        let place = Place::Local {
+            folder: "/f".into(),
+        };
+        let layout = Layout::new(&place, Driver::Github, &host).unwrap();
+        let mut names: Vec<String> = environment(&layout, &host)
             .into_iter()
             .map(|(n, _)| n)
             .collect();
@@ -346,18 +427,83 @@ mod tests {
     }
 
     #[test]
-    fn grandchildren_are_found() {
+    fn no_job_is_spared_at_the_agent_s_cost() {
         let folder = tempfile::tempdir().unwrap();
-        for (pid, parent) in [(1, 0), (10, 1), (11, 10), (12, 11), (20, 1)] {
-            let process = folder.path().join(pid.to_string());
-            fs::create_dir(&process).unwrap();
-            fs::write(
-                process.join("stat"),
-                format!("{pid} (a ) b) S {parent} 1 1"),
-            )
-            .unwrap();
+        let file = folder.path().join("oom_score_adj");
+        for (before, after) in [("-900\n", "500"), ("0\n", "500"), ("999\n", "999\n")] {
+            fs::write(&file, before).unwrap();
+            raise_score(&file);
+            assert_eq!(fs::read_to_string(&file).unwrap(), after);
         }
-        let found = descendants(folder.path(), Pid::from_raw(10));
-        assert_eq!(found, [11, 12].map(Pid::from_raw));
+    }
+
+    #[test]
+    fn bash_is_looked_for_where_jobs_find_programs() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = format!("/nowhere:{}", folder.path().display());
+        let host = Host::fixed([("PATH", path.as_str())]);
+        assert_eq!(image_path(&host), path);
+        assert!(!has_bash(&host));
+        fs::write(folder.path().join("bash"), "").unwrap();
+        assert!(has_bash(&host));
+    }
+
+    #[test]
+    fn a_refused_change_of_the_user_is_told_apart_from_what_the_program_lacks() {
+        let code = io::Error::from_raw_os_error;
+        let (refused, missing) = (code(nix::libc::EPERM), code(nix::libc::ENOENT));
+        assert!(hint(&refused, true, true).unwrap().contains("SETUID"));
+        assert_eq!(hint(&refused, true, false), None);
+        assert!(hint(&missing, true, true).unwrap().contains("glibc"));
+        assert_eq!(hint(&missing, false, true), None);
+        assert_eq!(hint(&code(nix::libc::EACCES), true, true), None);
+    }
+
+    #[test]
+    fn a_job_in_a_pod_finds_the_image_s_environment_and_no_credential() {
+        let root = tempfile::tempdir().unwrap();
+        let host = Host::fixed([
+            (names::ROOT, root.path().to_str().unwrap()),
+            ("PATH", "/usr/local/cuda/bin:/bin"),
+            ("LD_LIBRARY_PATH", "/usr/local/cuda/lib64"),
+            ("LANG", "de_DE.UTF-8"),
+            ("DOCKER_HOST", "tcp://localhost:2376"),
+            ("HTTPS_PROXY", "http://proxy:3128"),
+            ("KUBERNETES_SERVICE_HOST", "10.0.0.1"),
+            ("HOME", "/root"),
+            ("SHELL", "/bin/zsh"),
+            ("PWD", "/x"),
+            ("SHLVL", "0"),
+            ("RUNNER_LAUNCH_TOKEN", "t"),
+            ("CML_TOKEN", "t"),
+            ("REPO_TOKEN", "t"),
+            ("AWS_SECRET_ACCESS_KEY", "t"),
+            ("KUBERNETES_CONFIGURATION", "t"),
+            (names::GOOGLE_CREDENTIALS, "t"),
+            ("ACTIONS_RUNNER_PRINT_LOG_TO_STDOUT", "1"),
+            ("RUNNER_MANUALLY_TRAP_SIG", "1"),
+        ]);
+        let place = Place::Pod { user: "r".into() };
+        let layout = Layout::new(&place, Driver::Github, &host).unwrap();
+        let user = layout.user.clone().unwrap();
+        // Later ones win, as with the process.
+        let found: BTreeMap<String, String> = environment(&layout, &host).into_iter().collect();
+        let wanted = [
+            ("DOCKER_HOST", "tcp://localhost:2376"),
+            ("HOME", user.home.to_str().unwrap()),
+            ("HTTPS_PROXY", "http://proxy:3128"),
+            ("KUBERNETES_SERVICE_HOST", "10.0.0.1"),
+            ("LANG", "de_DE.UTF-8"),
+            ("LD_LIBRARY_PATH", "/usr/local/cuda/lib64"),
+            ("LOGNAME", user.name.as_str()),
+            ("PATH", "/usr/local/cuda/bin:/bin"),
+            ("SHELL", "/bin/sh"),
+            ("SHLVL", "1"),
+            ("USER", user.name.as_str()),
+        ];
+        let pairs = found
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str()));
+        assert_eq!(pairs.collect::<Vec<_>>(), wanted);
     }
 }

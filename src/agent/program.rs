@@ -1,5 +1,5 @@
-//! The CI's runner program: downloaded, checked and unpacked in one pass, so that the machine's
-//! first minute isn't spent on reading the same bytes three times.
+//! The CI's runner program: an image's own, or downloaded, checked and unpacked in one pass, so that
+//! the machine's first minute isn't spent on reading the same bytes three times.
 
 use std::fs;
 use std::io::{self, Read};
@@ -16,10 +16,12 @@ use tokio::time::{sleep, timeout};
 use url::Url;
 
 use super::config::AgentConfig;
-use super::layout::{Layout, User};
+use super::layout::Layout;
+use super::provided;
+use super::user::User;
 use crate::cloud::Arch;
 use crate::error::{Error, Result};
-use crate::forge::Program;
+use crate::forge::{Forge, Program};
 use crate::host::Host;
 use crate::http::{Http, Request, redacted};
 
@@ -32,12 +34,19 @@ const TRIES: u32 = 5;
 /// Makes sure that the runner program is in its folder, whole and genuine. Done already is done.
 pub(super) async fn prepare(
     config: &AgentConfig,
+    forge: &dyn Forge,
     layout: &Layout,
     host: &Host,
     http: &Http,
 ) -> Result<()> {
     if layout.program.exists() {
         return Ok(());
+    }
+    if layout.inherits {
+        layout.make_folders()?;
+        if provided::take(forge, config.version.as_deref(), layout, host).await? {
+            return Ok(());
+        }
     }
     let arch = Arch::own();
     let program = config.programs.get(&arch).ok_or_else(|| {

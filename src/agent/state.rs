@@ -17,6 +17,9 @@ pub(super) struct State {
     /// Whether we have begun to have that job run again, so that its run may be cancelled by us.
     #[serde(default)]
     pub(super) rerunning: bool,
+    /// The runner program, which leads a session of its own.
+    #[serde(default)]
+    pub(super) program: Option<i32>,
     /// Whether the record is gone and nothing is left to do but to give the machine back.
     pub(super) finished: bool,
 }

@@ -9,11 +9,12 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::Agent;
 use super::config::Place;
+use super::daemon;
 use super::endings::{Ending, Endings};
 use super::machine;
-use super::process::{Process, complete, reap_orphans};
+use super::process::{Process, complete, has_bash, image_path, reap_orphans};
 use crate::error::{Error, Result, Signal};
-use crate::forge::{Enrolment, LogEvent, Surroundings, Unregistered};
+use crate::forge::{Enrolment, ImageShell, LogEvent, Surroundings, Unregistered};
 
 /// How long the runner program may take to register itself.
 const SETUP: Duration = Duration::from_secs(120);
@@ -36,7 +37,7 @@ pub(super) enum Why {
     Signal(Signal),
     /// The machine's power button.
     PowerButton,
-    /// The cloud takes the machine away.
+    /// The cloud takes away what the runner lives in; how it says so.
     Interruption(String),
     /// The cloud may soon take the machine away, and no job is lost by ending now.
     Rebalance,
@@ -55,7 +56,7 @@ impl std::fmt::Display for Why {
             Why::Idle => f.write_str("no job came in time"),
             Why::Signal(signal) => write!(f, "{}", signal.name()),
             Why::PowerButton => f.write_str("the power button was pressed"),
-            Why::Interruption(detail) => write!(f, "the cloud takes the machine back: {detail}"),
+            Why::Interruption(detail) => f.write_str(detail),
             Why::Rebalance => f.write_str("the cloud may soon take the machine back"),
             Why::JobLimit => f.write_str("the job comes near the forge's time limit"),
             Why::Refused => f.write_str("the forge doesn't know the runner any more"),
@@ -97,18 +98,30 @@ impl Agent {
             labels: &self.config.labels,
             single: self.config.single,
             arch: None,
-            pinned: self.config.pinned,
+            pinned: self.config.version.is_some(),
         };
         let lasting = matches!(self.config.place, Place::Local { .. });
-        let has_docker = machine::has_docker(&self.host, !lasting).await;
+        let pod = matches!(self.config.place, Place::Pod { .. });
+        let has_docker = match self.layout.user.as_mut().filter(|_| pod) {
+            Some(user) => tokio::select! {
+                serves = daemon::serves(&self.host, user) => serves,
+                ending = endings.next() => return Ok(why(ending)),
+            },
+            None => machine::has_docker(&self.host, !lasting).await,
+        };
         let gpu = machine::has_gpu(&self.host);
         let surroundings = Surroundings {
             idle_timeout: self.config.idle_timeout(),
             docker: &self.config.docker,
             has_docker,
             gpu,
-            gpu_in_containers: gpu && has_docker && machine::gives_gpus(&self.host).await,
+            gpu_in_containers: gpu && has_docker && machine::gives_gpus(&self.host, pod).await,
             lasting,
+            icu: !pod || machine::has_icu(&self.host),
+            image: pod.then(|| ImageShell {
+                path: image_path(&self.host),
+                bash: has_bash(&self.host),
+            }),
         };
         let start = self
             .forge
@@ -135,6 +148,8 @@ impl Agent {
         self.kept.change(|state| state.runner_id = id);
         let hook = hook.as_ref().map(|(name, _)| *name);
         let process = process.insert(Process::start(&start.run, &self.layout, hook, &self.host)?);
+        let program = process.id().as_raw();
+        self.kept.change(|state| state.program = Some(program));
         let files = start.files.into_iter().map(|file| file.name).collect();
         self.watch(process, endings, ready_within, files, on_ready)
             .await
@@ -319,7 +334,13 @@ pub(super) fn why(ending: Ending) -> Why {
     match ending {
         Ending::Signal(signal) => Why::Signal(signal),
         Ending::PowerButton => Why::PowerButton,
-        Ending::Interruption(detail) => Why::Interruption(detail),
+        Ending::Interruption(detail) => {
+            Why::Interruption(format!("the cloud takes the machine back: {detail}"))
+        }
+        Ending::PodEnd => Why::Interruption(
+            "the cluster ends the pod: it is evicted, its node is drained, or its Job is deleted"
+                .to_owned(),
+        ),
         Ending::Rebalance(_) => Why::Rebalance,
     }
 }

@@ -8,8 +8,8 @@ use async_trait::async_trait;
 
 use super::*;
 use crate::forge::{
-    Command, Enrolment, Findings, JobRef, LogEvent, Question, Registration, Runner, Start,
-    Surroundings,
+    Command, Enrolment, Findings, JobRef, LogEvent, Provided, Question, Registration, Runner,
+    Start, Surroundings,
 };
 use crate::spec::ForgeSpec;
 
@@ -63,6 +63,20 @@ impl Forge for Notes {
             .unwrap()
             .push(format!("rerun {job} of {runner}"));
         Ok(Some(1))
+    }
+
+    fn provided(&self) -> Provided {
+        Provided {
+            program: "bin/listener",
+            beside: &["run.sh"],
+            folders: &["~", "/opt/runner"],
+            keeps_files: true,
+            any_version: true,
+        }
+    }
+
+    fn accepts(&self, said: &str, version: Option<&str>) -> bool {
+        version.is_none_or(|version| said.trim() == version)
     }
 
     fn start(&self, _: &Enrolment<'_>, _: &Registration, _: &Surroundings<'_>) -> Start {
@@ -143,7 +157,7 @@ async fn life(
         labels: vec!["l".into()],
         idle_seconds: idle,
         single,
-        pinned: false,
+        version: None,
         retry: true,
         forge: ForgeSpec::example(),
         registration: Registration {

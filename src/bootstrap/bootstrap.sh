@@ -1,17 +1,11 @@
-# Everything above this line was filled in for this launch; everything below is the same for all.
+# A machine, from its first boot on: what `common.sh` begins.
 # shellcheck shell=sh
 # shellcheck disable=SC2154  # the variables are assigned above
 
-set -eu
-# Empty on a real machine; tests put a folder here, before every absolute path.
-root=${RUNNER_LAUNCH_ROOT:-}
 program=$root/usr/local/bin/runner-launch
 config=$root/etc/runner-launch/agent.json
 work=$root/var/lib/runner-launch
-
-say() {
-  printf 'runner-launch: %s\n' "$*"
-}
+startup_home=$root/root
 
 # The end of the machine, as a program of its own: the agent removes the runner's record and has the
 # machine deleted, where it is there to do it; else this does the latter by itself. Where the cloud
@@ -101,38 +95,10 @@ trap finish EXIT
 trap 'exit 143' TERM
 trap 'exit 130' INT
 
-fail() {
-  say "error: $*"
-  exit 1
-}
-
-have() {
-  command -v "$1" >/dev/null 2>&1
-}
-
-fetch() {
-  if have curl; then
-    curl -fsSL --retry 5 --retry-delay 1 --connect-timeout 10 --max-time 300 -o "$2" "$1"
-  elif have wget; then
-    wget -q --tries=5 --timeout=60 -O "$2" "$1"
-  else
-    fail "neither curl nor wget is here to download the agent"
-  fi
-}
-
 get_agent() {
-  case $(uname -m) in
-    x86_64 | amd64) url=$agent_url_x86_64 sum=$agent_sha256_x86_64 ;;
-    aarch64 | arm64) url=$agent_url_aarch64 sum=$agent_sha256_aarch64 ;;
-    *) fail "no agent for the architecture $(uname -m)" ;;
-  esac
-  [ -n "$sum" ] || fail "no checksum of the agent for $(uname -m) was known at launch"
+  name_agent
   fetch "$url" "$program.new" || fail "downloading the agent from $url failed"
-  echo "$sum  $program.new" | sha256sum -c - >/dev/null 2>&1 ||
-    fail "the agent at $url is not the launcher's own version: its SHA-256 differs"
-  chmod 755 "$program.new"
-  mv "$program.new" "$program"
-  say "agent downloaded and checked"
+  accept_agent
 }
 
 have_icu() {
@@ -239,19 +205,6 @@ guard_metadata() {
   done
   set +f
   [ "$guarded" = yes ] || say "warning: the user data can't be closed to jobs here (no iptables)"
-}
-
-run_startup_script() {
-  (umask 077 && printf '%s' "$startup_script" | base64 -d >"$work/startup")
-  chmod 700 "$work/startup"
-  say "running the startup script"
-  status=0
-  case $(head -c 2 "$work/startup") in
-    '#!') (cd / && HOME=$root/root "$work/startup") || status=$? ;;
-    *) (cd / && HOME=$root/root bash "$work/startup") || status=$? ;;
-  esac
-  rm -f "$work/startup"
-  [ "$status" -eq 0 ] || fail "the startup script failed with exit code $status"
 }
 
 write_unit() {

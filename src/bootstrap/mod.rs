@@ -1,7 +1,8 @@
-//! The user data: a POSIX shell script that turns a fresh machine into a runner.
+//! The user data: a POSIX shell script that turns a fresh machine, or a pod's container, into a runner.
 //!
-//! The script itself is `bootstrap.sh`; what differs from launch to launch is put before it as
-//! quoted assignments, so that no value is ever read as shell.
+//! The script itself is `common.sh` with `bootstrap.sh` for a machine, or with `pod.sh`; what differs
+//! from launch to launch is put before it as quoted assignments, so that no value is ever read as
+//! shell.
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
@@ -12,11 +13,14 @@ use base64::prelude::BASE64_STANDARD;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
-use crate::agent::AgentConfig;
+use crate::agent::{AgentConfig, Place};
 use crate::cloud::{Arch, ClosedMetadata};
 use crate::error::{Error, Result};
 
-const SCRIPT: &str = include_str!("bootstrap.sh");
+/// What both scripts begin with.
+const COMMON: &str = include_str!("common.sh");
+const MACHINE: &str = include_str!("bootstrap.sh");
+const POD: &str = include_str!("pod.sh");
 
 /// What the script needs to know.
 pub struct Bootstrap<'a> {
@@ -79,19 +83,38 @@ impl Bootstrap<'_> {
             .startup_script
             .map(|script| BASE64_STANDARD.encode(script));
         assign("startup_script", startup.as_deref().unwrap_or_default())?;
-        assign("ssh_key", self.ssh_key.unwrap_or_default())?;
-        assign("farewell", self.farewell)?;
-        assign("closed_metadata", &self.closed.words())?;
-        text.push_str(SCRIPT);
+        if !self.is_pod() {
+            assign("ssh_key", self.ssh_key.unwrap_or_default())?;
+            assign("farewell", self.farewell)?;
+            assign("closed_metadata", &self.closed.words())?;
+        }
+        text.push_str(COMMON);
+        text.push_str(if self.is_pod() { POD } else { MACHINE });
         Ok(text)
     }
 
+    fn is_pod(&self) -> bool {
+        matches!(self.config.place, Place::Pod { .. })
+    }
+
     /// The user data, at most `limit` bytes: plain where that fits, else compressed, which
-    /// cloud-init recognises.
+    /// cloud-init recognises. A pod has no cloud-init.
     pub fn user_data(&self, limit: usize) -> Result<Vec<u8>> {
         let script = self.script()?.into_bytes();
         if script.len() <= limit {
             return Ok(script);
+        }
+        let too_long = |packed: &str| {
+            let startup = self.startup_script.map_or(0, <[u8]>::len);
+            Error::usage(format!(
+                "the user data has {} bytes{packed}, and the cloud takes {limit}; the startup script \
+                 makes up {startup} of them",
+                script.len(),
+            ))
+            .hint("let the startup script download its larger parts")
+        };
+        if self.is_pod() {
+            return Err(too_long(""));
         }
         let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
         let packed = encoder
@@ -99,18 +122,14 @@ impl Bootstrap<'_> {
             .and_then(|()| encoder.finish())
             .map_err(|error| Error::other("compressing the user data").caused_by(error))?;
         if packed.len() > limit {
-            let startup = self.startup_script.map_or(0, <[u8]>::len);
-            return Err(Error::usage(format!(
-                "the user data has {} bytes, {} compressed, and the cloud takes {limit}; the \
-                 startup script makes up {startup} of them",
-                script.len(),
-                packed.len(),
-            ))
-            .hint("let the startup script download its larger parts"));
+            return Err(too_long(&format!(", {} compressed", packed.len())));
         }
         Ok(packed)
     }
 }
+
+#[cfg(test)]
+mod pod_tests;
 
 #[cfg(test)]
 mod tests {
@@ -119,19 +138,18 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::agent::Place;
     use crate::cloud::GiveBack;
     use crate::forge::{Programs, Registration};
 
     use crate::spec::ForgeSpec;
 
-    fn config() -> AgentConfig {
+    pub(super) fn config() -> AgentConfig {
         AgentConfig {
             name: "n".into(),
             labels: vec!["l".into()],
             idle_seconds: None,
             single: true,
-            pinned: false,
+            version: None,
             retry: true,
             forge: ForgeSpec::example(),
             registration: Registration {
@@ -188,7 +206,7 @@ mod tests {
     #[test]
     fn what_only_real_machines_do_is_in_the_script() {
         // A service manager's reaction to a job that runs out of memory, and a boot after a crash.
-        assert!(SCRIPT.contains("\nOOMPolicy=continue\n"));
-        assert!(SCRIPT.contains("/var/lib/cloud/scripts/per-boot"));
+        assert!(MACHINE.contains("\nOOMPolicy=continue\n"));
+        assert!(MACHINE.contains("/var/lib/cloud/scripts/per-boot"));
     }
 }

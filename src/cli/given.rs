@@ -171,6 +171,9 @@ impl Given {
         if let Some(credentials) = host.env(names::GOOGLE_CREDENTIALS) {
             secrets.extend(Secret::of_google(credentials));
         }
+        if let Some(kubeconfig) = host.env(names::KUBECONFIG_TEXT) {
+            secrets.extend(Secret::of_kubeconfig(kubeconfig));
+        }
         secrets
     }
 

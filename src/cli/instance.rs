@@ -13,11 +13,14 @@ use crate::ssh;
 /// The option that only Azure needs: a machine of its that is off costs as much as one that is on.
 const KEEP: &str = "cloud-keep-until-stopped";
 
+const SELECTOR: &str = "cloud-kubernetes-node-selector";
+
 /// The most an EC2 volume holds; no cloud's runner needs more.
 const LARGEST_DISK_GB: u32 = 65_536;
 
 pub(super) fn read(
     given: &mut Given,
+    runner_image: String,
     mistakes: &mut Vec<String>,
     warnings: &mut Vec<String>,
 ) -> Option<InstanceSpec> {
@@ -49,7 +52,12 @@ pub(super) fn read(
         keep_until_stopped: given.flag(KEEP, mistakes),
         aws_security_group: given.one("cloud-aws-security-group").map(str::to_owned),
         aws_subnet: given.one("cloud-aws-subnet").map(str::to_owned),
-        kubernetes_node_selector: pairs(given, "cloud-kubernetes-node-selector", mistakes),
+        runner_image,
+        kubernetes_node_selector: given
+            .source(SELECTOR)
+            .map(|_| pairs(given, SELECTOR, mistakes)),
+        kubernetes_privileged: given.flag("cloud-kubernetes-privileged", mistakes),
+        kubernetes_pod_template: template(given, mistakes),
     };
     let provider = provider?;
     for (prefix, owner) in [
@@ -71,6 +79,13 @@ pub(super) fn read(
             "--{KEEP} has no effect with --cloud={}",
             provider.name()
         ));
+    }
+    if provider == Provider::Kubernetes {
+        for name in ["cloud-region", "cloud-ssh-cidr"] {
+            if given.by_flag(name) {
+                warnings.push(format!("--{name} has no effect with --cloud=kubernetes"));
+            }
+        }
     }
     mistakes.extend(cloud::mistakes(&spec));
     Some(spec)
@@ -176,6 +191,19 @@ fn script(text: &str) -> Result<Vec<u8>, String> {
         // Not the value itself: scripts carry secrets.
         Err(error) => Err(format!("the script must be encoded in Base64: {error}")),
     }
+}
+
+/// A pod template's text, which is given itself or in a file. YAML counts the spaces at its beginning.
+fn template(given: &Given, mistakes: &mut Vec<String>) -> Option<String> {
+    const NAME: &str = "cloud-kubernetes-pod-template";
+    let text = given.one(NAME)?;
+    let plain = text.trim();
+    if plain.contains('\n') || plain.contains(": ") || plain.starts_with('{') {
+        return Some(text.to_owned());
+    }
+    std::fs::read_to_string(plain)
+        .map_err(|error| mistakes.push(format!("{}: reading {plain}: {error}", given.origin(NAME))))
+        .ok()
 }
 
 /// SSH is asked for by a key, by a startup script (which may add keys), or by naming networks.

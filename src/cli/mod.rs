@@ -15,7 +15,7 @@ use clap_complete::Shell;
 use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::secret::Secret;
-use crate::spec::LaunchSpec;
+use crate::spec::{Driver, LaunchSpec};
 pub use fleet::{Action, Fleet};
 pub use given::Given;
 use options::{Form, Mode, OPTIONS, Opt};
@@ -292,11 +292,10 @@ fn launch(mut given: Given, host: &Host, mistakes: &mut Vec<String>) -> Option<L
     let docker = given.docker(host, mistakes);
     let workdir = given.workdir(mistakes);
     let forge = forge::read(&mut given, host, mistakes);
-    let instance = instance::read(&mut given, mistakes, &mut warnings);
-    if forge
-        .as_ref()
-        .is_some_and(|f| f.driver == crate::spec::Driver::Github)
-    {
+    let driver = forge.as_ref().map_or(Driver::Github, |forge| forge.driver);
+    let image = crate::forge::image(driver, runner_version.as_deref());
+    let instance = instance::read(&mut given, image, mistakes, &mut warnings);
+    if forge.as_ref().is_some_and(|f| f.driver == Driver::Github) {
         for name in ["docker-volumes", "docker-image"] {
             if given.one(name).is_some() {
                 warnings.push(format!(

@@ -4,6 +4,7 @@ mod asked;
 pub mod aws;
 pub mod azure;
 pub mod gcp;
+pub mod kubernetes;
 #[cfg(test)]
 mod scripted;
 mod sizes;
@@ -99,6 +100,8 @@ pub struct Order {
     pub launch_id: String,
     /// The user data, plain.
     pub user_data: Vec<u8>,
+    /// How long the launch may take, for clouds that can end by themselves what isn't ready by then.
+    pub timeout: Duration,
     /// Set when the launch is being given up: no further try may begin.
     pub stop: StopFlag,
 }
@@ -215,6 +218,17 @@ pub trait Cloud: Send + Sync {
     /// Destroys an instance and all that came with it. Idempotent: gone is success.
     async fn destroy(&self, instance: &InstanceRef) -> Result<()>;
 
+    /// Waits until there may be news of the instance, but no longer than `at_most`. A cloud that
+    /// tells of changes by itself is listened to.
+    async fn news(&self, _instance: &InstanceRef, at_most: Duration) {
+        tokio::time::sleep(at_most).await;
+    }
+
+    /// The runner is ready for jobs: takes back what would end an instance that isn't. Idempotent.
+    async fn settle(&self, _instance: &InstanceRef) -> Result<()> {
+        Ok(())
+    }
+
     /// Instances that this program made, by tag, in any state but gone: those of one launch, or
     /// all.
     async fn list(&self, region: &str, launch_id: Option<&str>) -> Result<Vec<Instance>>;
@@ -246,6 +260,8 @@ pub trait Plan: Send + Sync {
 /// A cloud as its instances see it.
 #[derive(Debug, Clone)]
 pub struct MachineSide {
+    /// What is made for the runner to live in.
+    pub setting: Setting,
     /// How the agent hears of its machine's end.
     pub notices: Option<NoticeSource>,
     /// How the agent ends its machine.
@@ -255,6 +271,15 @@ pub struct MachineSide {
     pub farewell: String,
     /// What of the metadata service is closed to jobs.
     pub closed: ClosedMetadata,
+}
+
+/// What a cloud makes for a runner to live in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Setting {
+    /// A machine of its own, with a service manager.
+    Machine,
+    /// A pod, whose main process is the bootstrap script.
+    Pod,
 }
 
 /// What of the metadata service at 169.254.169.254 only root may read: the user data holds secrets,
@@ -291,6 +316,8 @@ pub enum GiveBack {
         /// Where Compute Engine is.
         api: Url,
     },
+    /// A pod ends with its main process: nobody is to be asked, and nothing to be turned off.
+    Pod,
 }
 
 impl GiveBack {
@@ -298,7 +325,7 @@ impl GiveBack {
     /// deleted.
     pub fn costs_when_off(&self) -> bool {
         match self {
-            GiveBack::PowerOff | GiveBack::Gcp { .. } => false,
+            GiveBack::PowerOff | GiveBack::Gcp { .. } | GiveBack::Pod => false,
             GiveBack::Azure(own) => own.who != azure::give_back::Who::Nobody,
         }
     }
@@ -309,6 +336,7 @@ impl GiveBack {
 pub async fn give_back(how: &GiveBack, host: &Host, http: &Http) -> Result<bool> {
     match how {
         GiveBack::PowerOff => Ok(false),
+        GiveBack::Pod => Ok(true),
         GiveBack::Azure(own) => azure::give_back::delete_itself(own, host, http).await,
         GiveBack::Gcp { api } => gcp::give_back::delete_itself(api, host, http).await,
     }
@@ -324,6 +352,9 @@ pub enum NoticeSource {
     Azure,
     /// Compute Engine's metadata server.
     Gcp,
+    /// The kubelet, which sends a SIGTERM to a pod's main process before it ends the pod.
+    /// <https://kubernetes.io/docs/concepts/workloads/pods/pod-lifecycle/#pod-termination-flow>
+    Pod,
 }
 
 /// An announcement by the cloud.
@@ -352,6 +383,8 @@ pub async fn next_notice(
         NoticeSource::Aws => aws::metadata::next_notice(host, http, rebalance_seen).await,
         NoticeSource::Azure => azure::metadata::next_notice(host, http, rebalance_seen).await,
         NoticeSource::Gcp => gcp::metadata::next_notice(host, http, rebalance_seen).await,
+        // It comes as a signal.
+        NoticeSource::Pod => std::future::pending().await,
     }
 }
 
@@ -359,13 +392,14 @@ pub async fn next_notice(
 /// <https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/spot-instance-termination-notices.html>
 pub const NOTICE_INTERVAL: Duration = Duration::from_secs(5);
 
-/// The cloud of a provider; `None`: not in this version.
-pub fn open(provider: Provider, host: &Host, http: &Http) -> Option<Arc<dyn Cloud>> {
+/// The cloud of a provider.
+pub fn open(provider: Provider, host: &Host, http: &Http) -> Arc<dyn Cloud> {
+    let (host, http) = (host.clone(), http.clone());
     match provider {
-        Provider::Aws => Some(Arc::new(aws::Aws::new(host.clone(), http.clone()))),
-        Provider::Azure => Some(Arc::new(azure::Azure::new(host.clone(), http.clone()))),
-        Provider::Gcp => Some(Arc::new(gcp::Gcp::new(host.clone(), http.clone()))),
-        Provider::Kubernetes => None,
+        Provider::Aws => Arc::new(aws::Aws::new(host, http)),
+        Provider::Azure => Arc::new(azure::Azure::new(host, http)),
+        Provider::Gcp => Arc::new(gcp::Gcp::new(host, http)),
+        Provider::Kubernetes => Arc::new(kubernetes::Kubernetes::new(host, http)),
     }
 }
 
@@ -375,7 +409,15 @@ pub fn region(provider: Provider, text: &str) -> Result<String, String> {
         Provider::Aws => aws::region(text),
         Provider::Azure => azure::region(text),
         Provider::Gcp => gcp::region(text),
-        Provider::Kubernetes => Ok(text.to_owned()),
+        Provider::Kubernetes => Ok(kubernetes::region(text)),
+    }
+}
+
+/// How instances are found that are somewhere else than was looked.
+pub fn elsewhere(provider: Provider) -> &'static str {
+    match provider {
+        Provider::Aws | Provider::Azure | Provider::Gcp => "with the region in --cloud-region",
+        Provider::Kubernetes => "with its own cluster and namespace in the kubeconfig",
     }
 }
 
@@ -385,8 +427,13 @@ pub fn is_id(provider: Provider, text: &str) -> bool {
         Provider::Aws => aws::is_id(text),
         Provider::Azure => azure::is_id(text),
         Provider::Gcp => gcp::is_id(text),
-        Provider::Kubernetes => false,
+        Provider::Kubernetes => kubernetes::is_id(text),
     }
+}
+
+/// Whether an instance's id there may be its runner's name.
+pub fn has_runners_names(provider: Provider) -> bool {
+    provider == Provider::Kubernetes
 }
 
 /// What is wrong with a specification, as far as that can be told without asking the cloud; each
@@ -396,6 +443,6 @@ pub fn mistakes(spec: &InstanceSpec) -> Vec<String> {
         Provider::Aws => aws::mistakes(spec),
         Provider::Azure => azure::mistakes(spec),
         Provider::Gcp => gcp::mistakes(spec),
-        Provider::Kubernetes => Vec::new(),
+        Provider::Kubernetes => kubernetes::mistakes(spec),
     }
 }

@@ -38,10 +38,7 @@ pub async fn run(fleet: &Fleet, host: &Host, http: &Http, pipeline: &Pipeline) -
     for secret in &fleet.secrets {
         pipeline.mask(secret);
     }
-    let unavailable =
-        |option: String| Error::usage(format!("{option} is not available in this version"));
-    let cloud = cloud::open(fleet.provider, host, http)
-        .ok_or_else(|| unavailable(format!("--cloud={}", fleet.provider.name())))?;
+    let cloud = cloud::open(fleet.provider, host, http);
     let forge = match &fleet.forge {
         Some(spec) => Some((forge::open(spec, host, http)?, spec.target_url.to_string())),
         None => None,

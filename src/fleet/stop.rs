@@ -39,14 +39,28 @@ impl Keeper<'_> {
     }
 
     async fn resolve<'t>(&self, text: &'t str, known: &[Instance]) -> Result<Target<'t>> {
-        if let Some(instance) = known.iter().find(|i| i.reference.id == text) {
-            return Ok(self.by_id(text, instance));
+        let provider = self.fleet.provider;
+        // Where an instance has its runner's name, that name may mean somebody else's runner.
+        let is_meant = |i: &Instance| !cloud::has_runners_names(provider) || self.is_served(i);
+        match known.iter().find(|i| i.reference.id == text) {
+            Some(instance) if is_meant(instance) || self.forge.is_none() => {
+                return Ok(self.by_id(text, instance));
+            }
+            Some(other) => return Err(self.of_others(text, other)),
+            None => {}
         }
         let named = |i: &&Instance| i.name.as_deref() == Some(text);
         let (ours, others): (Vec<&Instance>, Vec<&Instance>) =
             known.iter().filter(named).partition(|i| self.is_served(i));
-        if ours.is_empty() && cloud::is_id(self.fleet.provider, text) {
-            return self.by_unknown_id(text).await;
+        if ours.is_empty() && cloud::is_id(provider, text) {
+            let found = self.by_unknown_id(text).await?;
+            if found.is_some() || !cloud::has_runners_names(provider) {
+                return Ok(found.unwrap_or(Target {
+                    text,
+                    instances: Vec::new(),
+                    runner: None,
+                }));
+            }
         }
         if ours.is_empty() {
             self.check_unseen(text, &others).await?;
@@ -56,6 +70,16 @@ impl Keeper<'_> {
             instances: ours.into_iter().cloned().collect(),
             runner: Some(text.to_owned()),
         })
+    }
+
+    /// The instance of that name serves something else than what was named.
+    fn of_others(&self, text: &str, other: &Instance) -> Error {
+        let serves = other.serves.as_deref().unwrap_or("nobody knows what");
+        let error = Error::usage(format!("the instance {text} serves {serves}"));
+        match &other.serves {
+            Some(serves) => error.hint(format!("--repo={serves} stops it")),
+            None => error,
+        }
     }
 
     fn by_id<'t>(&self, text: &'t str, instance: &Instance) -> Target<'t> {
@@ -72,8 +96,8 @@ impl Keeper<'_> {
         }
     }
 
-    /// An id that isn't among ours: gone, elsewhere, or somebody else's.
-    async fn by_unknown_id<'t>(&self, text: &'t str) -> Result<Target<'t>> {
+    /// An id that isn't among ours: gone, elsewhere (`None`), or somebody else's.
+    async fn by_unknown_id<'t>(&self, text: &'t str) -> Result<Option<Target<'t>>> {
         for region in &self.fleet.regions {
             let reference = InstanceRef {
                 id: text.to_owned(),
@@ -81,7 +105,7 @@ impl Keeper<'_> {
             };
             match self.cloud.inspect(&reference).await? {
                 Some(found) if found.state == InstanceState::Gone && found.is_ours => {
-                    return Ok(self.by_id(text, &found));
+                    return Ok(Some(self.by_id(text, &found)));
                 }
                 Some(found) if found.state != InstanceState::Gone => {
                     return Err(Error::usage(format!(
@@ -91,11 +115,7 @@ impl Keeper<'_> {
                 _ => {}
             }
         }
-        Ok(Target {
-            text,
-            instances: Vec::new(),
-            runner: None,
-        })
+        Ok(None)
     }
 
     /// A name without an instance here: fine, unless the runner is alive all the same.
@@ -118,7 +138,10 @@ impl Keeper<'_> {
             ),
         );
         Err(match others {
-            [] => error.hint("name the region of its launch by --cloud-region"),
+            [] => error.hint(format!(
+                "look elsewhere {}",
+                cloud::elsewhere(self.fleet.provider)
+            )),
             [other, ..] => error.hint(format!(
                 "{} has that name, and serves {}: name it by its id",
                 other.reference.id,
@@ -131,9 +154,10 @@ impl Keeper<'_> {
     async fn stop_one(&self, target: &Target<'_>, known: &[Instance]) -> Result<()> {
         if target.instances.is_empty() {
             tracing::warn!(
-                "{}: no such instance in {}; launched elsewhere, it is stopped with --cloud-region",
+                "{}: no such instance in {}; launched elsewhere, it is stopped {}",
                 target.text,
-                self.fleet.regions.join(", ")
+                self.fleet.regions.join(", "),
+                cloud::elsewhere(self.fleet.provider)
             );
         }
         for instance in &target.instances {

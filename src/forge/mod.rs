@@ -63,6 +63,22 @@ pub struct Program {
     pub file: Option<String>,
 }
 
+/// What a copy of the runner program looks like that a container's image brings along.
+#[derive(Debug, Clone, Copy)]
+pub struct Provided {
+    /// The program that tells its version, relative to its folder.
+    pub program: &'static str,
+    /// What else is in the folder, if it is whole.
+    pub beside: &'static [&'static str],
+    /// Where images have that folder; `~` is the home of the jobs' user.
+    pub folders: &'static [&'static str],
+    /// Whether the program keeps its own files in that folder. Else it is one file, which may also be
+    /// in any folder of the `PATH`.
+    pub keeps_files: bool,
+    /// Whether every version will do where none is asked for.
+    pub any_version: bool,
+}
+
 /// A runner's record at the forge.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Runner {
@@ -151,6 +167,19 @@ pub struct Surroundings<'a> {
     pub gpu_in_containers: bool,
     /// Whether the machine outlives the runner, so that nothing may be left on it.
     pub lasting: bool,
+    /// Whether there are the ICU libraries, with which .NET knows languages.
+    pub icu: bool,
+    /// What a container's image offers to jobs that run in a shell of its own.
+    pub image: Option<ImageShell<'a>>,
+}
+
+/// A container's image, as a shell finds it.
+#[derive(Debug, Clone, Copy)]
+pub struct ImageShell<'a> {
+    /// Where its programs are.
+    pub path: &'a str,
+    /// Whether it has Bash.
+    pub bash: bool,
 }
 
 /// How to start the runner program: everything but the user and the clean environment.
@@ -237,7 +266,14 @@ pub trait Forge: Send + Sync {
         patience: Duration,
     ) -> Result<Option<u64>>;
 
-    /// How the downloaded program is configured and started.
+    /// How a copy of the program is recognised that is there already.
+    fn provided(&self) -> Provided;
+
+    /// Whether that copy will do, by what it says to `--version`: where a `version` is asked for, as
+    /// that one.
+    fn accepts(&self, said: &str, version: Option<&str>) -> bool;
+
+    /// How the program is configured and started.
     fn start(
         &self,
         enrolment: &Enrolment<'_>,
@@ -274,4 +310,13 @@ pub fn open(spec: &ForgeSpec, host: &Host, http: &Http) -> Result<Arc<dyn Forge>
         Driver::Github => Arc::new(github::GitHub::new(spec, host, http)?),
         Driver::Gitlab => Arc::new(gitlab::GitLab::new(spec, host, http)),
     })
+}
+
+/// The image in which a forge's runner program is at home, as the forge itself publishes it; of one
+/// version, or the newest.
+pub fn image(driver: Driver, version: Option<&str>) -> String {
+    match driver {
+        Driver::Github => github::image(version),
+        Driver::Gitlab => gitlab::image(version),
+    }
 }

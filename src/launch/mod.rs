@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use crate::agent::{AgentConfig, Place};
 use crate::bootstrap::Bootstrap;
 use crate::cli::Launch;
-use crate::cloud::{self, Arch, Cloud, GiveBack, MachineSide, Order, Plan, StopFlag};
+use crate::cloud::{self, Arch, Cloud, GiveBack, MachineSide, Order, Plan, Setting, StopFlag};
 use crate::error::{Error, Kind, Result, Signal};
 use crate::forge::{self, Enrolment, Findings, Forge, Question, Registration, Runner};
 use crate::host::Host;
@@ -48,8 +48,7 @@ pub async fn launch(launch: &Launch, host: &Host, http: &Http, pipeline: &Pipeli
     let Some(instance) = &spec.instance else {
         return local::launch(launch, forge, host, http, pipeline, signals).await;
     };
-    let cloud = cloud::open(instance.provider, host, http)
-        .ok_or_else(|| not_available(&format!("--cloud={}", instance.provider.name())))?;
+    let cloud = cloud::open(instance.provider, host, http);
     let life = Life {
         launch,
         spec,
@@ -196,6 +195,7 @@ impl Life<'_> {
             serves: self.spec.forge.target_url.to_string(),
             launch_id: self.launch_id.clone(),
             user_data,
+            timeout: self.spec.timeout,
             stop: self.stop.clone(),
         };
         probe.check().await?;
@@ -225,6 +225,7 @@ impl Life<'_> {
             started.elapsed().as_secs_f64()
         );
         let ready = self.until_ready(created, &registration, started).await?;
+        self.cloud.settle(&ready.instance.reference).await?;
         drop(progress);
         tracing::info!(
             "runner {} is ready for jobs after {:.1} s",
@@ -268,17 +269,15 @@ impl Life<'_> {
         findings: Findings,
         machine: &MachineSide,
     ) -> AgentConfig {
+        let user = JOBS_USER.to_owned();
+        let place = match machine.setting {
+            Setting::Machine => Place::Instance { user },
+            Setting::Pod => Place::Pod { user },
+        };
         AgentConfig {
             notices: machine.notices,
             give_back: machine.give_back.clone(),
-            ..agent_config(
-                self.spec,
-                registration,
-                findings,
-                Place::Instance {
-                    user: JOBS_USER.to_owned(),
-                },
-            )
+            ..agent_config(self.spec, registration, findings, place)
         }
     }
 }
@@ -323,7 +322,7 @@ fn agent_config(
         labels: spec.labels.clone(),
         idle_seconds: spec.idle_timeout.map(|timeout| timeout.as_secs()),
         single: spec.single,
-        pinned: spec.runner_version.is_some(),
+        version: spec.runner_version.clone(),
         retry,
         forge,
         registration: registration.clone(),
@@ -351,8 +350,4 @@ fn interrupted(signal: Signal) -> Error {
         Kind::Interrupted(signal),
         format!("launching: interrupted by {}", signal.name()),
     )
-}
-
-fn not_available(what: &str) -> Error {
-    Error::usage(format!("{what} is not available in this version"))
 }

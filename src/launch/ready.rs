@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
 use super::Life;
 use crate::agent;
@@ -104,7 +104,11 @@ impl Life<'_> {
             if Instant::now() + pause >= deadline {
                 return Err(self.late(&instance).await);
             }
-            sleep(pause).await;
+            // News are heard at once, but the forge isn't asked at every one of them.
+            tokio::join!(
+                self.cloud.news(&instance.reference, pause),
+                tokio::time::sleep(FASTEST)
+            );
         }
     }
 

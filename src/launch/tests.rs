@@ -8,7 +8,7 @@ use tracing::level_filters::LevelFilter;
 
 use super::*;
 use crate::cloud::{Candidate, ClosedMetadata, Instance, InstanceRef, InstanceState};
-use crate::forge::{JobRef, LogEvent, Program, Start, Surroundings, Unregistered};
+use crate::forge::{JobRef, LogEvent, Program, Provided, Start, Surroundings, Unregistered};
 use crate::pipeline::Printer;
 use crate::secret::Secret;
 use crate::spec::{ForgeSpec, Provider};
@@ -81,6 +81,7 @@ impl Plan for Fake {
 
     fn machine(&self) -> MachineSide {
         MachineSide {
+            setting: cloud::Setting::Machine,
             notices: None,
             give_back: GiveBack::PowerOff,
             farewell: String::new(),
@@ -191,6 +192,14 @@ impl Forge for Fake {
         Ok(None)
     }
 
+    fn provided(&self) -> Provided {
+        unreachable!("an agent asks that")
+    }
+
+    fn accepts(&self, _: &str, _: Option<&str>) -> bool {
+        unreachable!("an agent asks that")
+    }
+
     fn start(&self, _: &Enrolment<'_>, _: &Registration, _: &Surroundings<'_>) -> Start {
         unreachable!("the launcher starts no program")
     }
@@ -225,21 +234,8 @@ fn spec() -> LaunchSpec {
         single: true,
         reuse: Reuse::Never,
         instance: Some(InstanceSpec {
-            provider: Provider::Aws,
-            types: vec!["m".into()],
-            gpu: None,
-            disk_gb: None,
-            spot: None,
             regions: vec!["r".into()],
-            permission_set: None,
-            metadata: Vec::new(),
-            startup_script: None,
-            ssh: None,
-            image: None,
-            keep_until_stopped: false,
-            aws_security_group: None,
-            aws_subnet: None,
-            kubernetes_node_selector: Vec::new(),
+            ..InstanceSpec::example(Provider::Aws)
         }),
         forge: ForgeSpec::example(),
         timeout: Duration::from_secs(600),

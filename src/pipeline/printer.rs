@@ -59,7 +59,10 @@ impl Printer {
         // Libraries have their say only where they have something to complain of.
         let targets = Targets::new()
             .with_default(LevelFilter::WARN.min(level))
-            .with_target("runner_launch", level);
+            .with_target("runner_launch", level)
+            // Its own words show whole answers, secrets among them; what matters is in our errors.
+            .with_target("kube_client", LevelFilter::OFF)
+            .with_target("kube_runtime", LevelFilter::OFF);
         // A second installation (in tests) leaves the first in place.
         let _ = tracing_subscriber::registry()
             .with(targets)

@@ -237,23 +237,7 @@ pub(super) mod tests {
     use crate::spec::{Gpu, Provider, Ssh};
 
     pub(in crate::cloud::aws) fn spec() -> InstanceSpec {
-        InstanceSpec {
-            provider: Provider::Aws,
-            types: vec!["m".into()],
-            gpu: None,
-            disk_gb: None,
-            spot: None,
-            regions: vec!["us-west".into()],
-            permission_set: None,
-            metadata: Vec::new(),
-            startup_script: None,
-            ssh: None,
-            image: None,
-            keep_until_stopped: false,
-            aws_security_group: None,
-            aws_subnet: None,
-            kubernetes_node_selector: Vec::new(),
-        }
+        InstanceSpec::example(Provider::Aws)
     }
 
     fn mistakes(change: impl FnOnce(&mut InstanceSpec)) -> Vec<String> {

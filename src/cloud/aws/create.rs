@@ -15,7 +15,7 @@ use super::refusal::{Meaning, Refusal};
 use super::sizes;
 use crate::cloud::told::{self, Refused};
 use crate::cloud::{
-    Candidate, ClosedMetadata, GiveBack, Instance, MachineSide, NoticeSource, Order, Plan,
+    Candidate, ClosedMetadata, GiveBack, Instance, MachineSide, NoticeSource, Order, Plan, Setting,
     TAG_LAUNCH, TAG_OWNER, TAG_SERVES,
 };
 use crate::error::{Error, Result};
@@ -49,6 +49,7 @@ impl Plan for AwsPlan {
 
     fn machine(&self) -> MachineSide {
         MachineSide {
+            setting: Setting::Machine,
             notices: Some(NoticeSource::Aws),
             // Instances are made with "terminate on shutdown".
             give_back: GiveBack::PowerOff,
@@ -324,6 +325,7 @@ mod tests {
             serves: "https://github.com/org/repo".into(),
             launch_id: launch_id.into(),
             user_data: b"#!/bin/sh\n".to_vec(),
+            timeout: std::time::Duration::from_secs(600),
             stop: StopFlag::default(),
         }
     }

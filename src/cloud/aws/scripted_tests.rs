@@ -31,6 +31,7 @@ fn order() -> Order {
         serves: "https://github.com/org/repo".into(),
         launch_id: "launch".into(),
         user_data: Vec::new(),
+        timeout: std::time::Duration::from_secs(600),
         stop: StopFlag::default(),
     }
 }

@@ -160,23 +160,7 @@ pub(super) mod tests {
     pub(in crate::cloud::azure) const IDENTITY: &str = "/subscriptions/s/resourceGroups/ci/providers/Microsoft.ManagedIdentity/userAssignedIdentities/jobs";
 
     pub(in crate::cloud::azure) fn spec() -> InstanceSpec {
-        InstanceSpec {
-            provider: Provider::Azure,
-            types: vec!["m".into()],
-            gpu: None,
-            disk_gb: None,
-            spot: None,
-            regions: vec!["us-west".into()],
-            permission_set: None,
-            metadata: Vec::new(),
-            startup_script: None,
-            ssh: None,
-            image: None,
-            keep_until_stopped: false,
-            aws_security_group: None,
-            aws_subnet: None,
-            kubernetes_node_selector: Vec::new(),
-        }
+        InstanceSpec::example(Provider::Azure)
     }
 
     fn mistakes(change: impl FnOnce(&mut InstanceSpec)) -> Vec<String> {

@@ -17,6 +17,7 @@ fn order() -> Order {
         serves: "https://github.com/org/repo".into(),
         launch_id: "0a1b2c3d4e5f6g7h8i9j".into(),
         user_data: b"#!/bin/sh\n".to_vec(),
+        timeout: std::time::Duration::from_secs(600),
         stop: StopFlag::default(),
     }
 }

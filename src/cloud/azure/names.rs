@@ -74,6 +74,7 @@ mod tests {
                 serves: String::new(),
                 launch_id: "0a1b2c3d4e5f6g7h8i9j".into(),
                 user_data: Vec::new(),
+                timeout: std::time::Duration::from_secs(600),
                 stop: StopFlag::default(),
             };
             let named = group_name(&order, number);

@@ -14,8 +14,10 @@ use super::images::{Found, Image, Market, PurchasePlan, Reference, WantedImage};
 use super::look::{Facts, Identity, Looked, Size};
 use super::roles::USED_BY_JOBS;
 use super::sizes::{self, Driver};
+use crate::cloud::told;
 use crate::cloud::{
     Arch, Candidate, ClosedMetadata, GiveBack, Instance, InstanceRef, MachineSide, NoticeSource,
+    Setting,
 };
 use crate::error::{Error, Kind, Result};
 
@@ -70,7 +72,7 @@ impl AzurePlan {
         let left_over = looked.left_over.clone();
         let (choices, problems) = choices(&asked, looked, &mut warnings);
         if choices.is_empty() {
-            return Err(nothing_fits(problems));
+            return Err(told::nothing_fits(problems));
         }
         for problem in problems {
             warnings.push(format!("left out: {}", problem.chain()));
@@ -95,6 +97,7 @@ impl AzurePlan {
 
 fn machine(own: Own, jobs_have_identity: bool) -> Result<MachineSide> {
     Ok(MachineSide {
+        setting: Setting::Machine,
         notices: Some(NoticeSource::Azure),
         farewell: own.farewell()?,
         give_back: GiveBack::Azure(Box::new(own)),
@@ -339,22 +342,6 @@ fn default_image(
         Some(Found::Missing) => Err(Error::usage(format!("there is no {market} in {region}"))
             .hint("choose another image with --cloud-image, or another --cloud-region")),
     }
-}
-
-fn nothing_fits(problems: Vec<Error>) -> Error {
-    let mut problems = problems.into_iter();
-    let first = problems.next();
-    let first = first.unwrap_or_else(|| Error::other("there is nowhere to launch"));
-    // The others as hints: one cause is enough for a message, but none may be lost.
-    problems.fold(first, |error, other| {
-        let text = format!("also {}", other.chain());
-        other.hints().iter().fold(error.hint(text), |error, hint| {
-            match error.hints().contains(hint) {
-                true => error,
-                false => error.hint(hint.clone()),
-            }
-        })
-    })
 }
 
 /// A retired size is the cloud's refusal; any other is a slip of the user's.

@@ -187,7 +187,7 @@ fn problem(change: impl FnOnce(&mut InstanceSpec), sizes: &[Size], images: &[Fou
     let looked = looked(&[("westus2", sizes)], images);
     let (choices, problems) = choices(&asked, looked, &mut Vec::new());
     assert!(choices.is_empty());
-    nothing_fits(problems)
+    crate::cloud::told::nothing_fits(problems)
 }
 
 #[test]

@@ -169,6 +169,7 @@ mod tests {
             serves: "https://github.com/o/r".into(),
             launch_id: "abc".into(),
             user_data: Vec::new(),
+            timeout: std::time::Duration::from_secs(600),
             stop: StopFlag::default(),
         };
         let now: Timestamp = "2026-01-01T00:00:00.5Z".parse().unwrap();

@@ -108,23 +108,7 @@ pub(super) mod tests {
     use crate::spec::{Gpu, Provider, Ssh};
 
     pub(in crate::cloud::gcp) fn spec() -> InstanceSpec {
-        InstanceSpec {
-            provider: Provider::Gcp,
-            types: vec!["m".into()],
-            gpu: None,
-            disk_gb: None,
-            spot: None,
-            regions: vec!["us-west".into()],
-            permission_set: None,
-            metadata: Vec::new(),
-            startup_script: None,
-            ssh: None,
-            image: None,
-            keep_until_stopped: false,
-            aws_security_group: None,
-            aws_subnet: None,
-            kubernetes_node_selector: Vec::new(),
-        }
+        InstanceSpec::example(Provider::Gcp)
     }
 
     fn mistakes(change: impl FnOnce(&mut InstanceSpec)) -> Vec<String> {

@@ -17,7 +17,7 @@ use super::{instances, labels, names};
 use crate::cloud::told::{self, Refused};
 use crate::cloud::{
     Candidate, ClosedMetadata, GiveBack, Instance, InstanceRef, InstanceState, MachineSide,
-    NoticeSource, Order, Plan, StopFlag,
+    NoticeSource, Order, Plan, Setting, StopFlag,
 };
 use crate::error::{Error, Result};
 
@@ -72,6 +72,7 @@ impl Plan for GcpPlan {
     fn machine(&self) -> MachineSide {
         let can_delete = self.identity.can_delete();
         MachineSide {
+            setting: Setting::Machine,
             notices: Some(NoticeSource::Gcp),
             give_back: match can_delete {
                 true => GiveBack::Gcp {

@@ -30,6 +30,7 @@ fn order() -> Order {
         serves: "https://github.com/org/repo".into(),
         launch_id: LAUNCH.into(),
         user_data: b"#!/bin/sh\n".to_vec(),
+        timeout: std::time::Duration::from_secs(600),
         stop: StopFlag::default(),
     }
 }

@@ -8,11 +8,11 @@ use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-use super::transport::{api_headers, join};
+use super::transport::api_headers;
 use crate::cache::{Cached, Expiring};
 use crate::error::{Error, Kind, Result};
 use crate::host::Host;
-use crate::http::{Http, Policy, Reply, Request, Verdict, authorization};
+use crate::http::{Http, Policy, Reply, Request, Verdict, authorization, below};
 use crate::secret::Secret;
 use crate::spec::{Access, Target};
 
@@ -132,7 +132,7 @@ impl Authenticator {
         route: &str,
         jwt: &Secret,
     ) -> Result<T> {
-        let url = join(&self.base, route)?;
+        let url = below(&self.base, route)?;
         let mut headers = http::HeaderMap::from_iter(api_headers());
         headers.insert(header::AUTHORIZATION, authorization(jwt)?);
         let build = || {

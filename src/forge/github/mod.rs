@@ -18,7 +18,7 @@ use serde_json::json;
 
 use crate::error::{Error, Kind, Result};
 use crate::forge::{
-    Enrolment, Findings, Forge, JobRef, LogEvent, Question, Registration, Runner, Start,
+    Enrolment, Findings, Forge, JobRef, LogEvent, Provided, Question, Registration, Runner, Start,
     Surroundings, Unregistered,
 };
 use crate::host::Host;
@@ -387,9 +387,18 @@ impl Forge for GitHub {
         &self,
         enrolment: &Enrolment<'_>,
         registration: &Registration,
-        _: &Surroundings<'_>,
+        surroundings: &Surroundings<'_>,
     ) -> Start {
-        program::start(self.spec.target_url.as_str(), enrolment, registration)
+        let url = self.spec.target_url.as_str();
+        program::start(url, enrolment, registration, surroundings)
+    }
+
+    fn provided(&self) -> Provided {
+        program::PROVIDED
+    }
+
+    fn accepts(&self, said: &str, version: Option<&str>) -> bool {
+        program::accepts(said, version)
     }
 
     fn registered_id(&self, folder: &Path) -> Option<u64> {
@@ -432,4 +441,12 @@ fn words(body: &[u8]) -> String {
 /// A value for a query string.
 fn encoded(value: &str) -> String {
     url::form_urlencoded::byte_serialize(value.as_bytes()).collect()
+}
+
+/// <https://github.com/actions/runner/pkgs/container/actions-runner>
+pub(super) fn image(version: Option<&str>) -> String {
+    format!(
+        "ghcr.io/actions/actions-runner:{}",
+        version.unwrap_or("latest")
+    )
 }

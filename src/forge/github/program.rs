@@ -8,7 +8,10 @@ use serde::Deserialize;
 use super::GitHub;
 use crate::cloud::Arch;
 use crate::error::{Error, Kind, Result};
-use crate::forge::{Command, Enrolment, JobRef, LogEvent, Program, Programs, Registration, Start};
+use crate::forge::{
+    Command, Enrolment, JobRef, LogEvent, Program, Programs, Provided, Registration, Start,
+    Surroundings,
+};
 use crate::host::names;
 use crate::secret::Secret;
 
@@ -133,15 +136,54 @@ fn from_release(release: &Release, arch: Arch, version: &str) -> Option<Program>
     })
 }
 
+/// The listener, which the scripts beside it start.
+const LISTENER: &str = "bin/Runner.Listener";
+
+/// GitHub's own image has it in the home of its user `runner`; others go by the documented folder.
+/// <https://github.com/actions/runner/blob/main/images/Dockerfile>
+pub(super) const PROVIDED: Provided = Provided {
+    program: LISTENER,
+    beside: &["run.sh", "config.sh"],
+    folders: &["~", "~/actions-runner", "/actions-runner", "/home/runner"],
+    keeps_files: true,
+    // It brings itself up to date.
+    any_version: true,
+};
+
+/// The listener prints its version alone.
+pub(super) fn accepts(said: &str, version: Option<&str>) -> bool {
+    version.is_none_or(|version| said.trim() == version.trim_start_matches('v'))
+}
+
 /// Secrets travel in the program's own variables for unattended input, which it removes from its
 /// environment before any job starts.
-pub(super) fn start(url: &str, enrolment: &Enrolment<'_>, registration: &Registration) -> Start {
+pub(super) fn start(
+    url: &str,
+    enrolment: &Enrolment<'_>,
+    registration: &Registration,
+    surroundings: &Surroundings<'_>,
+) -> Start {
+    // Without ICU .NET must be told to do without, and `config.sh` refuses to do more than that:
+    // it checks for ICU and then starts the listener.
+    // <https://learn.microsoft.com/en-us/dotnet/core/runtime-config/globalization#invariant-mode>
+    let invariant = (!surroundings.icu).then(|| {
+        tracing::info!(
+            "there is no ICU here: the runner program, and with it every job, has \
+             DOTNET_SYSTEM_GLOBALIZATION_INVARIANT=1 in its environment"
+        );
+        let name = "DOTNET_SYSTEM_GLOBALIZATION_INVARIANT".to_owned();
+        (name, Secret::new("1"))
+    });
     let input =
         |name: &str, value: &Secret| (format!("ACTIONS_RUNNER_INPUT_{name}"), value.clone());
+    let with_invariant = |mut env: Vec<(String, Secret)>| {
+        env.extend(invariant.clone());
+        env
+    };
     let run = |env| Command {
         program: "run.sh".to_owned(),
         args: Vec::new(),
-        env,
+        env: with_invariant(env),
     };
     if let Some(jit) = &registration.jit {
         return Start {
@@ -150,9 +192,11 @@ pub(super) fn start(url: &str, enrolment: &Enrolment<'_>, registration: &Registr
             run: run(vec![input("JITCONFIG", jit)]),
         };
     }
-    let mut args: Vec<String> = ["--unattended", "--url", url, "--name", enrolment.name]
-        .map(str::to_owned)
-        .into();
+    let mut args: Vec<String> = Vec::new();
+    if !surroundings.icu {
+        args.push("configure".to_owned());
+    }
+    args.extend(["--unattended", "--url", url, "--name", enrolment.name].map(str::to_owned));
     args.extend(["--labels".to_owned(), enrolment.labels.join(",")]);
     args.extend(["--work", "_work"].map(str::to_owned));
     if enrolment.single {
@@ -164,13 +208,20 @@ pub(super) fn start(url: &str, enrolment: &Enrolment<'_>, registration: &Registr
     Start {
         files: Vec::new(),
         setup: Some(Command {
-            program: "config.sh".to_owned(),
+            program: if surroundings.icu {
+                "config.sh"
+            } else {
+                LISTENER
+            }
+            .to_owned(),
             args,
-            env: registration
-                .token
-                .iter()
-                .map(|token| input("TOKEN", token))
-                .collect(),
+            env: with_invariant(
+                registration
+                    .token
+                    .iter()
+                    .map(|token| input("TOKEN", token))
+                    .collect(),
+            ),
         }),
         run: run(Vec::new()),
     }
@@ -302,11 +353,47 @@ mod tests {
             token: Some(Secret::new("TOKENTOKEN")),
             own: None,
         };
-        let start = start("https://example.com/o/r", &enrolment, &registration);
-        let setup = start.setup.unwrap();
+        let docker = crate::spec::Docker::default();
+        let mut surroundings = Surroundings {
+            idle_timeout: None,
+            docker: &docker,
+            has_docker: false,
+            gpu: false,
+            gpu_in_containers: false,
+            lasting: false,
+            icu: true,
+            image: None,
+        };
+        let url = "https://example.com/o/r";
+        let setup = start(url, &enrolment, &registration, &surroundings).setup;
+        let setup = setup.unwrap();
+        assert_eq!(setup.env.len(), 1);
         assert!(!setup.args.iter().any(|arg| arg.contains("TOKENTOKEN")));
         assert_eq!(setup.env[0].0, "ACTIONS_RUNNER_INPUT_TOKEN");
         assert!(setup.args.join(" ").contains("--labels a,b"));
         assert!(setup.args.contains(&"--disableupdate".to_owned()));
+        // Without ICU it is the same, past the script that insists on it.
+        surroundings.icu = false;
+        let without = start(url, &enrolment, &registration, &surroundings);
+        let (bare, run) = (without.setup.unwrap(), without.run);
+        assert_eq!(
+            (bare.program.as_str(), bare.args[0].as_str()),
+            (LISTENER, "configure")
+        );
+        assert_eq!(bare.args[1..], setup.args);
+        for env in [&bare.env, &run.env] {
+            let (name, value) = env.last().unwrap();
+            assert_eq!(name, "DOTNET_SYSTEM_GLOBALIZATION_INVARIANT");
+            assert_eq!(value.expose(), "1");
+        }
+    }
+
+    #[test]
+    fn a_provided_listener_is_known_by_its_version() {
+        assert!(accepts("2.330.0\n", Some("2.330.0")));
+        assert!(accepts("2.330.0\n", Some("v2.330.0")));
+        assert!(!accepts("2.330.0\n", Some("2.329.0")));
+        assert!(!accepts("", Some("2.330.0")));
+        assert!(accepts("", None));
     }
 }

@@ -14,7 +14,7 @@ use url::Url;
 use super::access::Authenticator;
 use crate::error::{Error, Result};
 use crate::host::Host;
-use crate::http::{Http, Policy, Reply, Request, Verdict, authorization};
+use crate::http::{Http, Policy, Reply, Request, Verdict, authorization, below};
 
 /// Marks a request that may be repeated after an unanswered try.
 #[derive(Debug, Clone, Copy)]
@@ -47,7 +47,7 @@ impl Transport {
             .map_err(|error| Error::other("reading a request's own body").caused_by(error))?
             .to_bytes();
         let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
-        let url = join(&self.base, path)?;
+        let url = below(&self.base, path)?;
         let what = format!("github {} {}", parts.method, parts.uri.path());
         let repeatable = parts
             .extensions
@@ -109,12 +109,6 @@ pub(super) fn api_headers() -> [(header::HeaderName, HeaderValue); 2] {
             HeaderValue::from_static("2022-11-28"),
         ),
     ]
-}
-
-/// The API's base with a route behind it.
-pub(super) fn join(base: &Url, route: &str) -> Result<Url> {
-    let text = format!("{}{route}", base.as_str().trim_end_matches('/'));
-    Url::parse(&text).map_err(|error| Error::other("building a GitHub address").caused_by(error))
 }
 
 /// Which answers are tried again. Rate limits are refusals before the work, so any request may

@@ -22,8 +22,8 @@ use tokio::sync::OnceCell;
 
 use crate::error::{Error, Kind, Result};
 use crate::forge::{
-    Enrolment, Findings, Forge, JobRef, LogEvent, Programs, Question, Registration, Runner, Start,
-    Surroundings, Unregistered,
+    Enrolment, Findings, Forge, JobRef, LogEvent, Programs, Provided, Question, Registration,
+    Runner, Start, Surroundings, Unregistered,
 };
 use crate::host::Host;
 use crate::http::Http;
@@ -285,6 +285,14 @@ impl Forge for GitLab {
         program::start(&self.spec, enrolment, registration, surroundings)
     }
 
+    fn provided(&self) -> Provided {
+        program::PROVIDED
+    }
+
+    fn accepts(&self, said: &str, version: Option<&str>) -> bool {
+        program::accepts(said, version)
+    }
+
     fn registered_id(&self, _: &Path) -> Option<u64> {
         None
     }
@@ -312,5 +320,13 @@ impl Forge for GitLab {
     /// <https://docs.gitlab.com/ci/runners/long_polling/>
     fn idle_margin(&self) -> Duration {
         Duration::from_secs(120)
+    }
+}
+
+/// <https://docs.gitlab.com/runner/install/docker/>
+pub(super) fn image(version: Option<&str>) -> String {
+    match version {
+        Some(version) => format!("gitlab/gitlab-runner:v{version}"),
+        None => "gitlab/gitlab-runner:latest".to_owned(),
     }
 }

@@ -11,8 +11,8 @@ use super::pipelines::is_below;
 use crate::cloud::Arch;
 use crate::error::{Error, Kind, Result};
 use crate::forge::{
-    Command, Enrolment, JobRef, LogEvent, Program, Programs, Registration, Start, StartFile,
-    Surroundings,
+    Command, Enrolment, JobRef, LogEvent, Program, Programs, Provided, Registration, Start,
+    StartFile, Surroundings,
 };
 use crate::host::names;
 use crate::http::{Policy, Request, Verdict, redacted};
@@ -143,6 +143,26 @@ impl GitLab {
     }
 }
 
+/// Where GitLab's packages and its own images have it.
+/// <https://docs.gitlab.com/runner/install/docker/>
+pub(super) const PROVIDED: Provided = Provided {
+    program: FILE,
+    beside: &[],
+    folders: &["/usr/bin", "/usr/local/bin"],
+    keeps_files: false,
+    any_version: false,
+};
+
+/// It prints several lines, the first with its version.
+pub(super) fn accepts(said: &str, version: Option<&str>) -> bool {
+    let line = said.lines().find_map(|line| line.strip_prefix("Version:"));
+    let Some(own) = line.map(str::trim) else {
+        return false;
+    };
+    let is_it = version.is_none_or(|version| own == version.trim_start_matches('v'));
+    is_it && numbers(own).is_some_and(|own| own >= OLDEST)
+}
+
 /// The first two numbers of a version, such as `18.5.1-ee`.
 fn numbers(version: &str) -> Option<(u32, u32)> {
     let mut parts = version.split('.');
@@ -216,6 +236,18 @@ fn config(spec: &ForgeSpec, name: &str, token: &str, surroundings: &Surroundings
     );
     if !surroundings.has_docker {
         text.push_str("executor = \"shell\"\n");
+        if let Some(image) = surroundings.image {
+            // It starts login shells, and Debian's `/etc/profile` sets another PATH than the image
+            // has; these are set after that.
+            text.push_str(&format!(
+                "environment = [{}]\n",
+                quoted(&format!("PATH={}", image.path))
+            ));
+            if !image.bash {
+                // It takes Bash without looking whether that is there.
+                text.push_str("shell = \"sh\"\n");
+            }
+        }
         return text;
     }
     let docker = surroundings.docker;
@@ -308,6 +340,7 @@ fn project(url: &str, spec: &ForgeSpec) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::forge::ImageShell;
     use crate::spec::{Access, Docker, Driver, Target};
 
     fn spec() -> ForgeSpec {
@@ -377,6 +410,14 @@ mod tests {
     }
 
     fn started(docker: Option<&Docker>, gpu_in_containers: bool) -> (String, String) {
+        started_in(None, docker, gpu_in_containers)
+    }
+
+    fn started_in(
+        image: Option<ImageShell<'_>>,
+        docker: Option<&Docker>,
+        gpu_in_containers: bool,
+    ) -> (String, String) {
         let enrolment = Enrolment {
             name: "n",
             labels: &["a".into()],
@@ -398,6 +439,8 @@ mod tests {
             gpu: true,
             gpu_in_containers,
             lasting: false,
+            icu: true,
+            image,
         };
         let start = start(&spec(), &enrolment, &registration, &surroundings);
         assert!(start.run.env.is_empty() && start.setup.is_none());
@@ -416,6 +459,25 @@ mod tests {
             "{config}"
         );
         assert!(config.contains("executor = \"shell\""), "{config}");
+    }
+
+    #[test]
+    fn a_container_s_jobs_find_its_programs_in_a_shell_that_it_has() {
+        let image = |bash| {
+            let path = "/opt/\"q\"/bin:/bin";
+            Some(ImageShell { path, bash })
+        };
+        let (_, config) = started_in(image(true), None, false);
+        let set = r#"environment = ["PATH=/opt/\"q\"/bin:/bin"]"#;
+        assert!(config.contains(set), "{config}");
+        assert!(!config.contains("shell ="), "{config}");
+        let (_, config) = started_in(image(false), None, false);
+        assert!(config.contains("\nshell = \"sh\"\n"), "{config}");
+        // A machine's shell, and containers of their own, have their own.
+        let (_, config) = started(None, false);
+        assert!(!config.contains("environment") && !config.contains("shell ="));
+        let (_, config) = started_in(image(false), Some(&Docker::default()), false);
+        assert!(!config.contains("environment") && !config.contains("shell ="));
     }
 
     #[test]
@@ -450,6 +512,17 @@ mod tests {
             Some("a".repeat(64))
         );
         assert_eq!(checksum(&sums, "gitlab-runner-linux-amd64"), None);
+    }
+
+    #[test]
+    fn a_provided_program_must_hide_its_token() {
+        let said = |version: &str| format!("Version:      {version}\nGit revision: abcdef\n");
+        assert!(accepts(&said("18.5.0"), None));
+        assert!(accepts(&said("18.5.0"), Some("v18.5.0")));
+        assert!(!accepts(&said("18.5.1"), Some("18.5.0")));
+        assert!(!accepts(&said("16.11.0"), None));
+        assert!(!accepts(&said("development version"), None));
+        assert!(!accepts("18.5.0\n", None));
     }
 
     #[test]
