@@ -157,20 +157,6 @@ async fn a_dry_run_tells_what_would_be_made_and_makes_nothing() {
 }
 
 #[tokio::test]
-async fn providers_to_come_say_so_before_anything_is_touched() {
-    let world = world().await;
-    let done = world.run(&["launch", "--cloud=kubernetes"]).await;
-    assert_eq!(done.code, 2, "{}", done.stderr);
-    assert!(
-        done.stderr.contains("not available in this version"),
-        "{}",
-        done.stderr
-    );
-    assert!(world.sandbox.calls().is_empty());
-    world.finish().await;
-}
-
-#[tokio::test]
 async fn help_version_and_completions_need_nothing() {
     let mut world = world().await;
     world.set("REPO_TOKEN", None);

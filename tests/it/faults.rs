@@ -55,6 +55,14 @@ const AZURE: Args = &[
     "--idle-timeout=5",
     "--timeout=30",
 ];
+/// The same on Kubernetes.
+const KUBERNETES: Args = &[
+    "launch",
+    "--cloud=kubernetes",
+    "--name=faulty",
+    "--idle-timeout=1",
+    "--timeout=12",
+];
 /// Worlds at a time, of all tests together: they mostly wait.
 static ROOM: Semaphore = Semaphore::const_new(8);
 /// What a cancelled GitHub job leaves between its first signal and its last.
@@ -96,6 +104,7 @@ async fn calls(args: Args) -> BTreeSet<String> {
     let creation = match args {
         _ if args.contains(&"--cloud=gcp") => "compute:instances.insert",
         _ if args.contains(&"--cloud=azure") => "arm:PUT virtualMachines",
+        _ if args.contains(&"--cloud=kubernetes") => "create jobs",
         _ => "ec2:RunInstances",
     };
     assert!(calls.contains(creation), "{calls:?}");
@@ -263,6 +272,34 @@ async fn no_trouble_with_google_cloud_leaks_anything() {
 #[tokio::test]
 async fn no_trouble_with_azure_leaks_anything() {
     meet_at_the_cloud(AZURE).await;
+}
+
+#[tokio::test]
+async fn no_trouble_with_kubernetes_leaks_anything() {
+    meet_at_the_cloud(KUBERNETES).await;
+}
+
+#[tokio::test]
+async fn a_job_s_deletion_gets_over_trouble() {
+    for kind in [
+        FaultKind::Status(500),
+        FaultKind::Throttled,
+        FaultKind::TimeoutAfter,
+        FaultKind::CutAfter,
+        FaultKind::CutBefore,
+    ] {
+        let world = world_of(KUBERNETES).await;
+        world
+            .sandbox
+            .fault("download:agent", None, FaultKind::Status(404));
+        world
+            .sandbox
+            .fault("host:delete jobs", Some(1), kind.clone());
+        let done = world.run(KUBERNETES).await;
+        assert_eq!(done.code, 5, "{kind:?}: {}", world.report());
+        assert!(world.is_clean(), "{kind:?}: {}", world.report());
+        world.finish().await;
+    }
 }
 
 /// Meets the calls that are about the cloud with every trouble.

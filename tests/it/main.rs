@@ -24,6 +24,7 @@ mod gcp;
 mod github;
 mod gitlab;
 mod gitlab_agent;
+mod kubernetes;
 mod launch;
 mod local;
 mod properties;

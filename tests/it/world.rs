@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use sandbox::{AzureInstanceView, Caller, Config, GceInstanceView, InstanceView, Sandbox};
+use sandbox::{AzureInstanceView, Caller, Config, GceInstanceView, InstanceView, PodView, Sandbox};
 use tokio::io::AsyncReadExt;
 use tokio::process::{Child, Command};
 
@@ -221,6 +221,19 @@ impl World {
         live.into_iter().next().unwrap()
     }
 
+    /// Runs `launch` on Kubernetes with these further arguments.
+    pub(crate) async fn launch_kubernetes(&self, args: &[&str]) -> Done {
+        self.run(&[&["launch", "--cloud=kubernetes"], args].concat())
+            .await
+    }
+
+    /// The one pod that there is.
+    pub(crate) fn pod(&self) -> PodView {
+        let live = self.sandbox.kubernetes().live();
+        assert_eq!(live.len(), 1, "{}", self.report());
+        live.into_iter().next().unwrap()
+    }
+
     /// The one live instance.
     pub(crate) fn instance(&self) -> InstanceView {
         let live = self.sandbox.ec2().live();
@@ -233,7 +246,7 @@ impl World {
         self.until("an instance runs", || {
             let live = self.live();
             live.iter()
-                .any(|(_, state)| matches!(state.as_str(), "running" | "RUNNING"))
+                .any(|(_, state)| matches!(state.as_str(), "running" | "RUNNING" | "Running"))
         })
         .await;
     }
@@ -262,14 +275,24 @@ impl World {
                 .into_iter()
                 .map(|i| (i.name, i.state)),
         );
+        live.extend(self.sandbox.kubernetes().live().into_iter().map(|pod| {
+            let state = match pod.terminating {
+                true => "Terminating".to_owned(),
+                false => pod.phase,
+            };
+            (pod.name, state)
+        }));
         live
     }
 
     /// Whether nothing lives that isn't on its way out.
     pub(crate) fn all_end(&self) -> bool {
-        self.live()
-            .iter()
-            .all(|(_, state)| matches!(state.as_str(), "shutting-down" | "STOPPING" | "deleting"))
+        self.live().iter().all(|(_, state)| {
+            matches!(
+                state.as_str(),
+                "shutting-down" | "STOPPING" | "deleting" | "Terminating"
+            )
+        })
     }
 
     /// Every instance that there ever was, of all clouds: its id, its last state, and its console.
@@ -289,6 +312,9 @@ impl World {
             let console = azure.console(&instance.name);
             made.push((instance.name, instance.state, console));
         }
+        for pod in self.sandbox.kubernetes().pods() {
+            made.push((pod.name, pod.phase, pod.log));
+        }
         made
     }
 
@@ -296,7 +322,10 @@ impl World {
     pub(crate) fn is_clean(&self) -> bool {
         // On Azure a group outlives its machine for a moment.
         let groups = self.sandbox.azure().groups();
+        let kubernetes = self.sandbox.kubernetes();
         self.live().is_empty()
+            && !kubernetes.jobs().iter().any(|job| job.exists)
+            && kubernetes.secrets().is_empty()
             && !groups
                 .iter()
                 .any(|group| group.tags.contains_key("runner-launch"))
