@@ -240,7 +240,8 @@ impl Http {
             builder = builder.proxy(reqwest::Proxy::all(proxy).map_err(failed)?);
         }
         if let Some((name, address)) = at {
-            builder = builder.resolve(&name, address);
+            // A proxy would be asked for the name.
+            builder = builder.resolve(&name, address).no_proxy();
         }
         let client = builder.build().map_err(failed)?;
         Ok(Self {

@@ -14,6 +14,8 @@ const DISK_GB: u32 = 35;
 /// The label of a node that tells its architecture.
 /// <https://kubernetes.io/docs/reference/labels-annotations-taints/#kubernetes-io-arch>
 pub(super) const ARCH_LABEL: &str = "kubernetes.io/arch";
+/// The label that tells its operating system: some clusters have nodes with Windows, too.
+pub(super) const OS_LABEL: &str = "kubernetes.io/os";
 /// The label that tells a node's GPU, where the user names no other.
 const GPU_LABEL: &str = "accelerator";
 /// Stands for the GPU's model.
@@ -116,6 +118,9 @@ impl Asked {
         selector
             .entry(ARCH_LABEL.to_owned())
             .or_insert_with(|| label(self.arch).to_owned());
+        selector
+            .entry(OS_LABEL.to_owned())
+            .or_insert_with(|| "linux".to_owned());
         selector
     }
 
@@ -236,10 +241,17 @@ pub(super) mod tests {
                 .map(|(key, value)| format!("{key}={value}"));
             pairs.collect::<Vec<_>>()
         };
-        assert_eq!(selector(|_| ()), ["kubernetes.io/arch=amd64"]);
+        assert_eq!(
+            selector(|_| ()),
+            ["kubernetes.io/arch=amd64", "kubernetes.io/os=linux"]
+        );
         assert_eq!(
             selector(|spec| spec.gpu = Some(Gpu::Model("t4".into()))),
-            ["accelerator=t4", "kubernetes.io/arch=amd64"]
+            [
+                "accelerator=t4",
+                "kubernetes.io/arch=amd64",
+                "kubernetes.io/os=linux"
+            ]
         );
         assert_eq!(
             selector(|spec| {
@@ -251,7 +263,8 @@ pub(super) mod tests {
             }),
             [
                 "cloud.google.com/gke-accelerator=nvidia-tesla-t4",
-                "kubernetes.io/arch=arm64"
+                "kubernetes.io/arch=arm64",
+                "kubernetes.io/os=linux"
             ]
         );
     }

@@ -10,7 +10,6 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
-
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -92,8 +91,10 @@ fn deadline(order: &Order) -> i64 {
 
 /// What makes a Job last for as long as its runner does, and not a moment longer: sent once the
 /// runner is ready.
-pub(super) fn lasting() -> Value {
+pub(super) fn lasting(uid: Option<String>) -> Value {
     json!({
+        // Another one's is a conflict.
+        "metadata": uid.map_or(json!({}), |uid| json!({ "uid": uid })),
         "spec": { "activeDeadlineSeconds": null, "ttlSecondsAfterFinished": 0 }
     })
 }

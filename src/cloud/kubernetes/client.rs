@@ -101,9 +101,10 @@ impl Client {
     where
         F: Future<Output = Result<T, kube::Error>>,
     {
-        let outcome = match what(self.cluster().await?).await {
+        let cluster = self.cluster().await?;
+        let outcome = match what(cluster.clone()).await {
             Err(kube::Error::Api(status)) if refusal::is_unauthorized(&status) => {
-                self.forget().await;
+                self.forget(&cluster).await;
                 what(self.cluster().await?).await
             }
             outcome => outcome,
@@ -112,8 +113,10 @@ impl Client {
     }
 
     /// Forgets credentials that the cluster refuses: the next call gets others.
-    pub(super) async fn forget(&self) {
-        *self.open.lock().await = None;
+    /// Others may have got some already.
+    pub(super) async fn forget(&self, refused: &Cluster) {
+        let is_it = |open: &mut Open| Arc::ptr_eq(&open.cluster.namespace, &refused.namespace);
+        self.open.lock().await.take_if(is_it);
     }
 
     async fn connect(&self, access: &Access) -> Result<Cluster> {

@@ -89,13 +89,14 @@ enum Outcome {
 
 impl KubernetesPlan {
     async fn try_all(&self, order: &Order) -> Result<Instance> {
-        let cluster = self.client.cluster().await?;
         let mut tried = Vec::new();
         for (number, size) in self.asked.sizes.iter().enumerate() {
             if order.stop.is_raised() {
                 break;
             }
             let is_last = number + 1 == self.asked.sizes.len();
+            // A size that had no room may have taken longer than credentials last.
+            let cluster = self.client.cluster().await?;
             let trying = self.try_one(&cluster, order, number, size, is_last);
             match Box::pin(trying).await? {
                 Outcome::Made(instance) => return Ok(*instance),
@@ -145,13 +146,15 @@ impl KubernetesPlan {
         };
         if let Err(error) = placed {
             self.followed.forget(&name);
-            let gone = Box::pin(instances::destroy(&self.client, &reference)).await;
+            let gone = Box::pin(instances::destroy(&self.client, &reference, job.uid())).await;
             // A Job that may still be there is looked for by the launch, unless this is called a
             // refusal of everything.
             gone.map_err(|gone| gone.during(format!("giving {name} up after {}", error.chain())))?;
+            // Nothing of it is left.
+            let error = error.refused();
             return match error.kind() {
                 Kind::Capacity => Ok(Outcome::Full(error)),
-                _ => Err(error.refused()),
+                _ => Err(error),
             };
         }
         let known = seen.borrow().clone();
@@ -183,6 +186,7 @@ impl KubernetesPlan {
         let read = Box::pin(instances::read(&self.client, &reference)).await;
         let (known, pod) = read.map_err(|error| error.during(doing()))?;
         let is_this = |job: &Job| job.labels().get(TAG_LAUNCH) == Some(&order.launch_id);
+        let uid = known.as_ref().and_then(|known| known.uid());
         let known = match known {
             Some(known) if is_this(&known) => return Ok(known),
             known => known.and_then(|known| {
@@ -197,8 +201,10 @@ impl KubernetesPlan {
             return Err(refusal::told(doing(), conflict)
                 .hint("choose another --name, or leave it out for a random one"));
         }
-        let gone = Box::pin(instances::destroy(&self.client, &reference)).await;
-        gone.map_err(|error| error.during(doing()))?;
+        if uid.is_some() {
+            let gone = Box::pin(instances::destroy(&self.client, &reference, uid)).await;
+            gone.map_err(|error| error.during(doing()))?;
+        }
         create()
             .await
             .map_err(|error| refusal::told(doing(), error))

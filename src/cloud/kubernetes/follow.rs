@@ -26,9 +26,9 @@ use super::told::{Told, remember};
 use super::transport::WATCH;
 use super::views::{Event, Job, Pod};
 
-/// The label by which a Job's pods are known.
-/// <https://kubernetes.io/docs/reference/labels-annotations-taints/#batch-kubernetes-io-job-name>
-pub(super) const JOB_NAME: &str = "batch.kubernetes.io/job-name";
+/// The label by which a Job's pods are known: the old one, which every version sets.
+/// <https://kubernetes.io/docs/reference/labels-annotations-taints/#job-name>
+pub(super) const JOB_NAME: &str = "job-name";
 
 /// The pauses before a watch that failed begins again.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
@@ -37,6 +37,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// What is known of a Job.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Seen {
+    /// The Job's uid, which no other ever has.
+    pub(super) uid: Option<String>,
     /// As last seen; `None`: it is gone.
     pub(super) job: Option<Job>,
     /// Its newest pod, as last seen.
@@ -143,7 +145,7 @@ async fn follow(client: Arc<Client>, job: Job, seen: Arc<watch::Sender<Seen>>) {
                     // Others may be accepted; if not, they aren't asked for all the time.
                     sleep(pause).await;
                     pause = (pause * 2).min(LONGEST_PAUSE);
-                    client.forget().await;
+                    client.forget(&cluster).await;
                     break;
                 }
                 continue;
@@ -249,7 +251,10 @@ fn apply(news: News, seen: &mut Seen) {
 }
 
 fn apply_job(event: watcher::Event<Job>, seen: &mut Seen) {
-    seen.job_unseen = None;
+    // A list that begins hasn't told anything yet.
+    if !matches!(event, Init) {
+        seen.job_unseen = None;
+    }
     match event {
         Init => seen.listed = false,
         InitApply(job) | Apply(job) => {
@@ -264,7 +269,9 @@ fn apply_job(event: watcher::Event<Job>, seen: &mut Seen) {
 }
 
 fn apply_pod(event: watcher::Event<Pod>, seen: &mut Seen) {
-    seen.pod_unseen = None;
+    if !matches!(event, Init) {
+        seen.pod_unseen = None;
+    }
     match event {
         // A pod's last state tells most of its end.
         InitApply(pod) | Apply(pod) | Delete(pod) => seen.take_pod(pod),
@@ -276,6 +283,7 @@ impl Seen {
     /// What was read just now, and isn't watched.
     pub(super) fn once(job: Job, pod: Option<Pod>) -> Self {
         Self {
+            uid: job.uid(),
             job: Some(job),
             pod,
             ..Self::default()
@@ -285,7 +293,7 @@ impl Seen {
     /// Whether this may be old. A watch that fails goes on failing; one that began again may have
     /// nothing to tell.
     pub(super) fn is_blind(&self) -> bool {
-        let fails = |last: &Instant| last.elapsed() < LONGEST_PAUSE * 2;
+        let fails = |last: &Instant| last.elapsed() < LONGEST_PAUSE * 4;
         self.job_unseen.as_ref().is_some_and(fails) || self.pod_unseen.as_ref().is_some_and(fails)
     }
 

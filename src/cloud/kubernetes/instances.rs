@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use kube::ResourceExt as _;
-use kube::api::{DeleteParams, ListParams, LogParams, Patch, PatchParams};
+use kube::api::{DeleteParams, ListParams, LogParams, Patch, PatchParams, Preconditions};
 use kube::runtime::{conditions, wait::await_condition};
 use tokio::time::{sleep, timeout};
 
@@ -242,41 +242,78 @@ async fn log(cluster: &Cluster, pod: &str) -> Option<String> {
 }
 
 /// Takes back what ends a Job whose runner isn't ready. One that is over meanwhile needs none of it.
-pub(super) async fn settle(client: &Client, instance: &InstanceRef) -> Result<()> {
+pub(super) async fn settle(
+    client: &Client,
+    instance: &InstanceRef,
+    uid: Option<String>,
+) -> Result<()> {
+    let patch = Patch::Merge(body::lasting(uid));
     let doing = format!("letting the Job {} live on", instance.id);
-    let settle = client.with(doing, |cluster| async move {
-        let patch = Patch::Merge(body::lasting());
-        let jobs = cluster.jobs();
-        let params = PatchParams::default();
-        match jobs.patch(&instance.id, &params, &patch).await {
-            Ok(_) => Ok(()),
-            Err(error) if refusal::is_absent(&error) => Ok(()),
-            Err(error) => Err(error),
+    let settle = client.with(doing, |cluster| {
+        let patch = &patch;
+        async move {
+            let jobs = cluster.jobs();
+            let params = PatchParams::default();
+            match jobs.patch(&instance.id, &params, patch).await {
+                Ok(_) => Ok(()),
+                Err(error) if refusal::is_absent(&error) => Ok(()),
+                Err(error) if refusal::is_conflict(&error) => Ok(()),
+                Err(error) => Err(error),
+            }
         }
     });
     Box::pin(settle).await
 }
 
-/// Deletes a Job with its pod and its Secret, and waits until it is gone. Gone is success.
-pub(super) async fn destroy(client: &Client, instance: &InstanceRef) -> Result<()> {
+/// Deletes a Job with its pod and its Secret, and waits until it is gone. Gone is success, and so is
+/// another one that has the name by now: it is the one that is there when this is called, or the one
+/// of this `uid`, that goes.
+pub(super) async fn destroy(
+    client: &Client,
+    instance: &InstanceRef,
+    uid: Option<String>,
+) -> Result<()> {
     let doing = || format!("deleting the Job {}", instance.id);
-    let deletion = client.with(doing(), |cluster| async move {
-        let jobs = cluster.jobs();
-        match jobs.delete(&instance.id, &DeleteParams::foreground()).await {
-            Ok(either) => Ok((jobs, either.left())),
-            Err(error) if refusal::is_absent(&error) => Ok((jobs, None)),
-            Err(error) => Err(error),
+    let uid = match uid {
+        Some(uid) => Some(uid),
+        None => {
+            let (job, _) = read(client, instance).await?;
+            job.and_then(|job| job.uid())
+        }
+    };
+    let Some(uid) = uid else { return Ok(()) };
+    let precisely = DeleteParams::foreground().preconditions(Preconditions {
+        uid: Some(uid.clone()),
+        resource_version: None,
+    });
+    let deletion = client.with(doing(), |cluster| {
+        let precisely = &precisely;
+        async move {
+            let jobs = cluster.jobs();
+            match jobs.delete(&instance.id, precisely).await {
+                Ok(either) => Ok((jobs, either.left())),
+                Err(error) if refusal::is_absent(&error) => Ok((jobs, None)),
+                Err(error) if refusal::is_conflict(&error) => Ok((jobs, None)),
+                Err(error) => Err(error),
+            }
         }
     });
-    let (jobs, job) = Box::pin(deletion).await?;
-    let Some(uid) = job.as_ref().and_then(kube::ResourceExt::uid) else {
+    let (mut jobs, job) = Box::pin(deletion).await?;
+    if job.is_none() {
         return Ok(());
-    };
+    }
     let gone = async {
-        let is_gone = || await_condition(jobs.clone(), &instance.id, conditions::is_deleted(&uid));
-        while let Err(error) = is_gone().await {
-            tracing::debug!("watching {} go: {error}", instance.id);
+        loop {
+            let is_gone = conditions::is_deleted(&uid);
+            match await_condition(jobs.clone(), &instance.id, is_gone).await {
+                Ok(_) => return,
+                Err(error) => tracing::debug!("watching {} go: {error}", instance.id),
+            }
             sleep(PAUSE).await;
+            // Credentials may have ended.
+            if let Ok(cluster) = client.cluster().await {
+                jobs = cluster.jobs();
+            }
         }
     };
     let limit = GOING + job.as_ref().map_or(Duration::ZERO, grace);

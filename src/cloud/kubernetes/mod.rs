@@ -29,7 +29,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::sync::watch::Receiver;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use self::asked::Asked;
 use self::client::Client;
@@ -41,6 +41,11 @@ use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::http::Http;
 use crate::spec::InstanceSpec;
+
+/// How long a Job may take to be told to last, and the pause between two tries. Its own deadline leaves
+/// a minute.
+const SETTLING: Duration = Duration::from_secs(20);
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// The cluster and namespace that the kubeconfig's context leads to.
 #[derive(Debug)]
@@ -131,8 +136,10 @@ impl Cloud for Kubernetes {
     }
 
     async fn destroy(&self, instance: &InstanceRef) -> Result<()> {
+        // What this launch has made, and not what has its name after it.
+        let known = self.known(instance).and_then(|seen| seen.uid);
         self.followed.forget(&instance.id);
-        Box::pin(instances::destroy(&self.client, instance)).await
+        Box::pin(instances::destroy(&self.client, instance, known)).await
     }
 
     async fn news(&self, instance: &InstanceRef, at_most: Duration) {
@@ -148,7 +155,19 @@ impl Cloud for Kubernetes {
     }
 
     async fn settle(&self, instance: &InstanceRef) -> Result<()> {
-        instances::settle(&self.client, instance).await
+        let uid = self.known(instance).and_then(|seen| seen.uid);
+        let started = Instant::now();
+        // A moment's outage must not end a runner that is ready, and perhaps at work.
+        loop {
+            let settled = instances::settle(&self.client, instance, uid.clone());
+            match settled.await {
+                Err(error) if !error.is_refusal() && started.elapsed() < SETTLING => {
+                    tracing::debug!("{}; asking again", error.chain());
+                    sleep(PAUSE).await;
+                }
+                outcome => return outcome,
+            }
+        }
     }
 
     async fn list(&self, _region: &str, launch_id: Option<&str>) -> Result<Vec<Instance>> {

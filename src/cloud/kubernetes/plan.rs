@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::sync::Mutex;
 
 use super::Followed;
-use super::asked::{ARCH_LABEL, Asked};
+use super::asked::{ARCH_LABEL, Asked, OS_LABEL};
 use super::client::Client;
 use crate::cloud::{Candidate, Instance};
 
@@ -33,7 +33,7 @@ impl KubernetesPlan {
         let candidates = asked.sizes.iter().map(|size| {
             let selector = asked.node_selector(size).into_iter();
             let nodes: Vec<String> = selector
-                .filter(|(key, _)| key != ARCH_LABEL)
+                .filter(|(key, _)| ![ARCH_LABEL, OS_LABEL].contains(&key.as_str()))
                 .map(|(key, value)| format!("{key}={value}"))
                 .collect();
             Candidate {

@@ -35,6 +35,10 @@ fn states(pod: &Pod) -> impl Iterator<Item = (&str, &State)> {
 /// What keeps it from starting, if something does: a missing image, a loop of crashes, a
 /// contradiction.
 pub(super) fn trouble(pod: &Pod) -> Option<Trouble> {
+    // The runner doesn't depend on what a sidecar is up to.
+    if states(pod).any(|(name, state)| name == CONTAINER && state.running.is_some()) {
+        return None;
+    }
     let waiting = states(pod).filter_map(|(_, state)| state.waiting.as_ref());
     let mut troubles = waiting.filter_map(|waiting| {
         let reason = waiting.reason.as_deref()?;

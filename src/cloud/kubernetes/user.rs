@@ -29,10 +29,11 @@ impl User {
         let provided = user.auth_provider.as_ref();
         let provided = provided.and_then(|provider| provider.config.get("id-token"));
         let password = user.username.as_ref().zip(user.password.as_ref());
-        if let Some(token) = &user.token {
-            Self::Token(Secret::new(token.expose_secret()))
-        } else if let Some(file) = &user.token_file {
+        // A file's is the one that is renewed.
+        if let Some(file) = &user.token_file {
             Self::File(file.clone())
+        } else if let Some(token) = &user.token {
+            Self::Token(Secret::new(token.expose_secret()))
         } else if let Some((name, password)) = password {
             let pair = format!("{name}:{}", password.expose_secret());
             Self::Password(Secret::new(BASE64_STANDARD.encode(pair)))

@@ -159,9 +159,13 @@ pub(super) struct ContainerStatus {
 
 #[derive(Debug, Clone, Default, Deserialize)]
 pub(super) struct State {
+    pub(super) running: Option<Running>,
     pub(super) waiting: Option<Waiting>,
     pub(super) terminated: Option<Terminated>,
 }
+
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct Running {}
 
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct Waiting {

@@ -46,16 +46,17 @@ pub(in crate::cloud::kubernetes) struct Credentials {
 struct ExecCredential {
     api_version: Option<String>,
     kind: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    // Ours alone: what a plugin repeats of it says nothing.
+    #[serde(skip_serializing_if = "Option::is_none", skip_deserializing)]
     spec: Option<Spec>,
     #[serde(skip_serializing)]
     status: Option<Status>,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize)]
 struct Spec {
     interactive: bool,
-    #[serde(skip_serializing_if = "Option::is_none", skip_deserializing)]
+    #[serde(skip_serializing_if = "Option::is_none")]
     cluster: Option<ExecAuthCluster>,
 }
 

@@ -132,7 +132,7 @@ async fn a_plugin_is_asked_once_and_doesn_t_see_our_tokens() {
         [ -z "$REPO_TOKEN$RUNNER_LAUNCH_TOKEN$CML_TOKEN" ] || exit 4
         echo asked >>"$HOME/times"
         case $KUBERNETES_EXEC_INFO in *'"interactive":false'*) ;; *) exit 5 ;; esac
-        echo '{"apiVersion": "client.authentication.k8s.io/v1", "kind": "ExecCredential",
+        echo '{"apiVersion": "client.authentication.k8s.io/v1", "kind": "ExecCredential", "spec": {},
                "status": {"token": "from-the-plugin", "expirationTimestamp": "2026-01-01T00:10:00Z"}}'
     "#;
     let text = plugin(folder.path(), script);
