@@ -36,6 +36,10 @@ pass_on() {
 }
 trap 'pass_on TERM 143' TERM
 trap 'pass_on INT 130' INT
+# An image may want another signal for its end than SIGTERM, as GitLab's does: it means the same.
+trap 'pass_on TERM 131' QUIT
+trap 'pass_on TERM 129' HUP
+trap 'pass_on TERM 156' WINCH
 
 # Whatever happens from here on, the container ends at the deadline, unless a ready agent has left its
 # mark by then. The Job's own deadline does the same from outside.
@@ -52,7 +56,6 @@ stop_timers() {
   done
   timers=
 }
-# The cluster ends pods by a SIGTERM, so this is told by another signal.
 # shellcheck disable=SC2329  # the trap below calls it
 give_up() {
   timers=
@@ -70,7 +73,7 @@ give_up() {
     ) >/dev/null 2>&1 &
     timers=$!
   fi
-  pass_on HUP 1
+  pass_on TERM 1
 }
 trap give_up USR1
 (
@@ -86,7 +89,7 @@ finish() {
   status=$?
   trap - EXIT
   # There is nobody to pass anything on to any more.
-  trap '' TERM INT USR1
+  trap '' TERM INT QUIT HUP WINCH USR1
   stop_timers
   if [ -x "$program" ] && [ -e "$config" ]; then
     "$program" agent release --config "$config" || :
