@@ -63,6 +63,33 @@ async fn an_eviction_and_a_drained_node_are_interruptions() {
 }
 
 #[tokio::test]
+async fn an_image_s_own_signal_is_an_eviction_too() {
+    // GitLab's image is stopped by SIGQUIT.
+    let world = World::gitlab().await;
+    let done = world
+        .launch_kubernetes(&["--driver=gitlab", "--labels=work", "--idle-timeout=never"])
+        .await;
+    assert_eq!(done.code, 0, "{}", world.report());
+    let gitlab = world.sandbox.gitlab();
+    let job = JobScript::Sleep(Duration::from_secs(3600));
+    let pipeline = gitlab.queue_pipeline("octo/repo", "train", &["work"], job);
+    let pod = world.pod().name;
+    let kubernetes = world.sandbox.kubernetes();
+    world
+        .until("the agent knows of the job", || {
+            kubernetes.log(&pod).contains("job_started")
+        })
+        .await;
+    assert!(kubernetes.evict(&pod));
+    world.until_clean().await;
+    let log = kubernetes.pods().remove(0).log;
+    assert!(log.contains("ending: the cluster ends the pod"), "{log}");
+    let pipeline = gitlab.pipeline(pipeline).unwrap();
+    assert!(log.contains("is run again"), "{log}\n{pipeline:?}");
+    world.finish().await;
+}
+
+#[tokio::test]
 async fn an_idle_runner_ends_by_itself() {
     let world = World::new().await;
     let done = world.launch_kubernetes(&["--idle-timeout=1"]).await;

@@ -77,6 +77,7 @@ async fn the_job_is_made_as_promised() {
             ("pool", "gpus"),
             ("accelerator", "t4"),
             ("kubernetes.io/arch", "amd64"),
+            ("kubernetes.io/os", "linux"),
         ],
     );
     kubernetes.set_capacity("gpus", "nvidia.com/gpu", "2");
@@ -118,7 +119,12 @@ async fn the_job_is_made_as_promised() {
     );
     assert_eq!(
         spec["nodeSelector"],
-        json!({ "accelerator": "t4", "kubernetes.io/arch": "amd64", "pool": "gpus" })
+        json!({
+            "accelerator": "t4",
+            "kubernetes.io/arch": "amd64",
+            "kubernetes.io/os": "linux",
+            "pool": "gpus",
+        })
     );
     assert_eq!(spec["restartPolicy"], "Never");
     assert_eq!(spec["terminationGracePeriodSeconds"], 30);

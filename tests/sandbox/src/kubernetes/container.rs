@@ -88,7 +88,9 @@ pub(crate) struct Inner {
     id: String,
     sandbox: PathBuf,
     log: Arc<Console>,
-    /// That the main process is to get a SIGTERM. It is sent by whoever waits for the process, so
+    /// What the image wants for its end.
+    stop: Signal,
+    /// That the main process is to get that signal. It is sent by whoever waits for the process, so
     /// that it never goes to another one with the same id.
     terminate: Notify,
     exit: channel::Sender<Option<i32>>,
@@ -119,6 +121,7 @@ impl Container {
         if let Some((uid, _)) = identity.job_user {
             watch::user(&parts.sandbox, &parts.id, uid);
         }
+        let stop = image.stop;
         let folder = parts.sandbox.join(watch::INSTANCES).join(&parts.id);
         let (sandbox, id) = (parts.sandbox.clone(), parts.id.clone());
         let log = Arc::new(Console::new(&id, wire));
@@ -136,6 +139,7 @@ impl Container {
             id,
             sandbox,
             log,
+            stop,
             terminate: Notify::new(),
             exit: channel::Sender::new(None),
         }));
@@ -182,7 +186,7 @@ impl Container {
                 status = child.wait() => break status,
                 () = self.terminate.notified() => {
                     if let Some(pid) = child.id() {
-                        reap::signal(pid.cast_signed(), Signal::SIGTERM);
+                        reap::signal(pid.cast_signed(), self.stop);
                     }
                 }
             }

@@ -2,6 +2,7 @@
 
 use crate::downloads::sha256;
 use crate::instance::Distribution;
+use nix::sys::signal::Signal;
 
 /// The number that the images' own user has in them. (In a container's own list it is another one.)
 pub(super) const ACCOUNT: u32 = 1001;
@@ -18,6 +19,8 @@ pub(super) struct Image {
     pub(super) folder: &'static str,
     /// ENTRYPOINT and CMD.
     pub(super) command: &'static [&'static str],
+    /// STOPSIGNAL.
+    pub(super) stop: Signal,
     pub(super) env: &'static [(&'static str, &'static str)],
     /// What it brings besides the programs that every image has.
     pub(super) programs: &'static [&'static str],
@@ -47,6 +50,7 @@ const DEBIAN: Image = Image {
     account: None,
     folder: "/",
     command: &["bash"],
+    stop: Signal::SIGTERM,
     env: &[],
     programs: &["curl"],
     has_bash: true,
@@ -75,12 +79,14 @@ impl Image {
                 programs: &["curl", "docker", "git", "jq", "sudo", "unzip"],
                 has_bash: true,
                 icu: true,
+                stop: Signal::SIGTERM,
                 content: Content::GithubRunner(tag.into()),
             },
             // <https://gitlab.com/gitlab-org/gitlab-runner/-/tree/main/dockerfiles/runner>
             "registry.gitlab.com/gitlab-org/gitlab-runner" | "gitlab/gitlab-runner" => Image {
                 distribution: Distribution::Ubuntu("24.04"),
                 account: Some("gitlab-runner"),
+                stop: Signal::SIGQUIT,
                 command: &["/usr/bin/gitlab-runner", "run", "--user=gitlab-runner"],
                 programs: &["git", "wget"],
                 content: Content::GitlabRunner(tag.into()),
