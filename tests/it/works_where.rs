@@ -9,7 +9,7 @@ use tokio::net::{TcpListener, TcpStream};
 use crate::tls::with_tls;
 use crate::world::World;
 
-/// A forward proxy for plain HTTP; the answer is its address and how often it was used.
+/// A forward proxy for plain HTTP, and for tunnels; the answer is its address and how often it was used.
 async fn proxy() -> (String, Arc<AtomicUsize>) {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
     let address = format!("http://{}", listener.local_addr().unwrap());
@@ -30,6 +30,13 @@ async fn forward(mut client: TcpStream) -> std::io::Result<()> {
         head.push(client.read_u8().await?);
     }
     let head = String::from_utf8_lossy(&head).into_owned();
+    if let Some(tunnel) = head.strip_prefix("CONNECT ") {
+        let (authority, _) = tunnel.split_once(' ').unwrap();
+        let mut server = TcpStream::connect(authority).await?;
+        client.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await?;
+        copy_bidirectional(&mut client, &mut server).await?;
+        return Ok(());
+    }
     let (method, rest) = head
         .split_once(" http://")
         .expect("the absolute form that proxies get");
@@ -114,5 +121,30 @@ async fn a_machine_without_any_certificate_works() {
     world.set("SSL_CERT_DIR", Some("/nonexistent"));
     let done = world.launch(&["--dry-run"]).await;
     assert_eq!(done.code, 0, "{}", done.stderr);
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn a_cluster_is_reached_through_the_environment_s_proxy_or_its_own() {
+    let mut world = World::new().await;
+    let (address, used) = proxy().await;
+    let count = || used.swap(0, Ordering::SeqCst);
+    let dry = ["launch", "--cloud=kubernetes", "--dry-run"];
+    world.set("HTTPS_PROXY", Some(&address));
+    let done = world.run(&dry).await;
+    assert_eq!((done.code, count() > 0), (0, true), "{}", world.report());
+    world.set("NO_PROXY", Some("127.0.0.1"));
+    let done = world.run(&dry).await;
+    assert_eq!((done.code, count()), (0, 0), "{}", world.report());
+    world.set("HTTPS_PROXY", None);
+    // The kubeconfig's own is for this cluster, whatever the environment says.
+    let path = world.sandbox.kubernetes().kubeconfig_token().unwrap();
+    let text = std::fs::read_to_string(&path).unwrap();
+    let mut config: serde_json::Value = serde_json::from_str(&text).unwrap();
+    config["clusters"][0]["cluster"]["proxy-url"] = address.as_str().into();
+    std::fs::write(&path, config.to_string()).unwrap();
+    world.set("KUBECONFIG", path.to_str());
+    let done = world.run(&dry).await;
+    assert_eq!((done.code, count() > 0), (0, true), "{}", world.report());
     world.finish().await;
 }
