@@ -99,7 +99,9 @@ async fn calls(args: Args) -> BTreeSet<String> {
     let world = world_of(args).await;
     let done = world.run(args).await;
     assert_eq!(done.code, 0, "{}", world.report());
-    let calls: BTreeSet<String> = world.host_calls().into_iter().collect();
+    let mut calls: BTreeSet<String> = world.host_calls().into_iter().collect();
+    // A runner program's, whose process was gone before it was known whose it was.
+    calls.retain(|call| !call.starts_with("runner:"));
     world.finish().await;
     let creation = match args {
         _ if args.contains(&"--cloud=gcp") => "compute:instances.insert",

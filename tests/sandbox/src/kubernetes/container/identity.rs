@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::io;
 
+use nix::sys::signal::{SigHandler, Signal, signal};
 use nix::unistd::{Gid, Uid, setgid, setgroups, setuid};
 use tokio::process::Command;
 
@@ -96,6 +97,18 @@ impl Identity {
         // SAFETY: between fork and exec only system calls are made; nothing is allocated or locked.
         unsafe {
             command.pre_exec(change);
+            // A shell can't take what was ignored before it, as in the background of another one.
+            command.pre_exec(|| {
+                for heard in [
+                    Signal::SIGINT,
+                    Signal::SIGQUIT,
+                    Signal::SIGHUP,
+                    Signal::SIGTERM,
+                ] {
+                    signal(heard, SigHandler::SigDfl)?;
+                }
+                Ok(())
+            });
         }
     }
 }
