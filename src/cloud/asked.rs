@@ -28,6 +28,20 @@ pub(super) fn regions<T: PartialEq>(
     each_once(&spec.regions, read, mistakes)
 }
 
+/// The image that the user names, as the cloud's `read` has it, else the cloud's own choice; a
+/// complaint becomes a mistake.
+pub(super) fn image<T: Default>(
+    spec: &InstanceSpec,
+    read: impl FnOnce(&str) -> Result<T, String>,
+    mistakes: &mut Vec<String>,
+) -> T {
+    let image = spec.image.as_deref().map_or(Ok(T::default()), read);
+    image.unwrap_or_else(|complaint| {
+        mistakes.push(complaint);
+        T::default()
+    })
+}
+
 fn each_once<T: PartialEq>(
     texts: &[String],
     mut read: impl FnMut(&str) -> Result<T, String>,

@@ -5,6 +5,7 @@ pub mod aws;
 pub mod azure;
 pub mod gcp;
 pub mod kubernetes;
+mod names;
 #[cfg(test)]
 mod scripted;
 mod sizes;
@@ -104,6 +105,21 @@ pub struct Order {
     pub timeout: Duration,
     /// Set when the launch is being given up: no further try may begin.
     pub stop: StopFlag,
+}
+
+#[cfg(test)]
+impl Order {
+    /// A launch's, for tests that don't care which.
+    pub(crate) fn example() -> Self {
+        Self {
+            name: "cml-x".into(),
+            serves: "https://github.com/org/repo".into(),
+            launch_id: "0a1b2c3d4e5f6g7h8i9j".into(),
+            user_data: b"#!/bin/sh\n".to_vec(),
+            timeout: Duration::from_secs(600),
+            stop: StopFlag::default(),
+        }
+    }
 }
 
 /// Says to a running creation that the launch is being given up.

@@ -47,14 +47,7 @@ impl Asked {
         let mut warnings = Vec::new();
         let types = asked::types(spec, sizes::native, &mut mistakes, &mut warnings);
         let places = asked::regions(spec, Place::read, &mut mistakes);
-        let image = spec
-            .image
-            .as_deref()
-            .map_or(Ok(WantedImage::Default), WantedImage::read);
-        let image = image.unwrap_or_else(|complaint| {
-            mistakes.push(complaint);
-            WantedImage::Default
-        });
+        let image = asked::image(spec, WantedImage::read, &mut mistakes);
         let tags = tags(spec, &mut mistakes, &mut warnings);
         let group = group(spec, &mut mistakes, &mut warnings);
         if let Some(subnet) = &spec.aws_subnet

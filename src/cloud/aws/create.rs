@@ -288,9 +288,9 @@ fn all_refused(tried: Vec<Tried<'_>>) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cloud::Arch;
     use crate::cloud::aws::asked::tests::spec;
     use crate::cloud::aws::client::Service;
-    use crate::cloud::{Arch, StopFlag};
     use crate::error::Kind;
     use crate::spec::Spot;
 
@@ -321,12 +321,8 @@ mod tests {
 
     fn order(launch_id: &str) -> Order {
         Order {
-            name: "cml-x".into(),
-            serves: "https://github.com/org/repo".into(),
             launch_id: launch_id.into(),
-            user_data: b"#!/bin/sh\n".to_vec(),
-            timeout: std::time::Duration::from_secs(600),
-            stop: StopFlag::default(),
+            ..Order::example()
         }
     }
 

@@ -26,9 +26,10 @@ const PROPRIETARY_DRIVER: [&str; 1] =
     ["Deep Learning Base Proprietary Nvidia Driver GPU AMI (Ubuntu 2*"];
 
 /// `--cloud-image`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(super) enum WantedImage {
     /// Ours, by type.
+    #[default]
     Default,
     Id(String),
     /// The newest of this name, from these owners.

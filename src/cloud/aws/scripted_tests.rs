@@ -5,7 +5,7 @@ use crate::cloud::aws::asked::tests::spec;
 use crate::cloud::aws::scripted::{
     Answer, Seen, Server, healthy, instances, refusal, refusal_saying,
 };
-use crate::cloud::{Notice, Order, StopFlag};
+use crate::cloud::{Notice, Order};
 use crate::error::Kind;
 use crate::http::maybe_done;
 use crate::spec::{Cidr, Spot, Ssh};
@@ -25,20 +25,9 @@ fn cloud(server: &Server, more: &[(&str, &str)]) -> Aws {
     Aws::new(host, http)
 }
 
-fn order() -> Order {
-    Order {
-        name: "cml-x".into(),
-        serves: "https://github.com/org/repo".into(),
-        launch_id: "launch".into(),
-        user_data: Vec::new(),
-        timeout: std::time::Duration::from_secs(600),
-        stop: StopFlag::default(),
-    }
-}
-
 async fn launch(server: &Server, spec: &InstanceSpec) -> Result<Instance> {
     let plan = cloud(server, &[]).look(spec).await?;
-    plan.create(&order()).await
+    plan.create(&Order::example()).await
 }
 
 /// All is well but what `script` says.
@@ -64,13 +53,13 @@ async fn a_warm_launch_is_one_wave_of_reads_and_one_call() {
             "DescribeVpcs",
         ]
     );
-    let instance = plan.create(&order()).await.unwrap();
+    let instance = plan.create(&Order::example()).await.unwrap();
     assert_eq!(server.order().len(), wave.len() + 1);
     assert_eq!(instance.reference.id, "i-1");
     assert_eq!(instance.zone.as_deref(), Some("us-west-1a"));
     assert_eq!(instance.security_group.as_deref(), Some("sg-1"));
     // The same order again makes no second one.
-    let again = plan.create(&order()).await.unwrap();
+    let again = plan.create(&Order::example()).await.unwrap();
     assert_eq!(again.reference, instance.reference);
     assert_eq!(server.all("RunInstances").len(), 1);
 }
@@ -153,7 +142,7 @@ async fn after_an_unanswered_call_no_other_way_is_tried() {
 async fn nothing_is_made_once_the_launch_is_given_up() {
     let server = server(|_, _| None).await;
     let plan = cloud(&server, &[]).look(&spec()).await.unwrap();
-    let order = order();
+    let order = Order::example();
     order.stop.raise();
     plan.create(&order).await.unwrap_err();
     assert_eq!(server.all("RunInstances").len(), 0);

@@ -49,14 +49,7 @@ impl Asked {
         let mut warnings = Vec::new();
         let types = asked::types(spec, sizes::native, &mut mistakes, &mut warnings);
         let regions = asked::regions(spec, sizes::region, &mut mistakes);
-        let image = spec
-            .image
-            .as_deref()
-            .map_or(Ok(WantedImage::Default), WantedImage::read);
-        let image = image.unwrap_or_else(|complaint| {
-            mistakes.push(complaint);
-            WantedImage::Default
-        });
+        let image = asked::image(spec, WantedImage::read, &mut mistakes);
         let tags = tags::read(&spec.metadata, &mut mistakes);
         let identities = identities(spec, &mut mistakes);
         if spec.disk_gb.is_some_and(|size| size > LARGEST_GB) {

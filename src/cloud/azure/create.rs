@@ -14,10 +14,11 @@ use super::following::{Made, entitle, not_entitled, until_running};
 use super::plan::{AzurePlan, Way};
 use super::refusal::{Meaning, Refusal};
 use super::{instances, left_over, names, network, sizes, tags};
+use crate::cloud::told::{self, Refused};
 use crate::cloud::{
     Candidate, Instance, InstanceRef, InstanceState, MachineSide, Order, Plan, StopFlag,
 };
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::ssh;
 
 /// The most custom data that Azure takes, before Base64.
@@ -165,7 +166,10 @@ impl<'a> Site<'a> {
             let outcome = self.attempt(candidate, way, &ssh_key).await;
             match outcome {
                 Ok(instance) => return Ok(instance),
-                Err(Failure::Refused(refusal)) if may_do_elsewhere(refusal.meaning()) => {
+                // While a group may be there that nobody told of, nothing counts as refused.
+                Err(Failure::Refused(refusal))
+                    if may_do_elsewhere(refusal.meaning()) && !self.unclear =>
+                {
                     tracing::info!("{}: {refusal}", place(candidate));
                     tried.push(Tried { candidate, refusal });
                 }
@@ -473,38 +477,17 @@ fn place(candidate: &Candidate) -> String {
 
 /// The error that tells everything that was tried, and what can be done about it.
 fn all_refused(tried: Vec<Tried<'_>>) -> Error {
-    let mut hints: Vec<String> = Vec::new();
-    for Tried { candidate, refusal } in &tried {
-        hints.extend(sizes::successor(&candidate.instance_type).map(str::to_owned));
-        hints.extend(refusal.clone().during("").hints().iter().cloned());
-    }
-    let mut listed = tried.into_iter();
-    let error = match (listed.next(), listed.len()) {
-        (Some(Tried { candidate, refusal }), 0) => {
-            refusal.during(format!("launching {}", place(candidate)))
+    let told = tried.into_iter().map(|Tried { candidate, refusal }| {
+        let place = place(candidate);
+        let hints = sizes::successor(&candidate.instance_type).map(str::to_owned);
+        Refused {
+            said: refusal.to_string(),
+            error: refusal.during(format!("launching {place}")),
+            hints: hints.into_iter().collect(),
+            place,
         }
-        (Some(first), rest) => {
-            let each: Vec<String> = std::iter::once(first)
-                .chain(listed)
-                .map(|Tried { candidate, refusal }| format!("{}: {refusal}", place(candidate)))
-                .collect();
-            Error::new(
-                Kind::Capacity,
-                format!("launching an instance, {} ways", rest + 1),
-            )
-            .caused_by(each.join("; "))
-        }
-        (None, _) => Error::new(
-            Kind::Capacity,
-            "launching an instance: there is no way to try",
-        ),
-    };
-    hints
-        .into_iter()
-        .fold(error, |error, hint| match error.hints().contains(&hint) {
-            true => error,
-            false => error.hint(hint),
-        })
+    });
+    told::all_refused(told.collect())
 }
 
 #[cfg(test)]

@@ -5,22 +5,12 @@ use crate::cloud::Cloud;
 use crate::cloud::azure::Azure;
 use crate::cloud::azure::asked::tests::spec;
 use crate::cloud::azure::scripted::{Answer, SUBSCRIPTION, Seen, Server, TOKEN, token};
+use crate::error::Kind;
 use crate::spec::{InstanceSpec, Spot};
 
 const GROUP: &str = "cml-x-0a1b2c3d4e5f";
 const SECOND_GROUP: &str = "cml-x-2-0a1b2c3d4e5f";
 const PRINCIPAL: &str = "00000000-0000-0000-0000-00000000000a";
-
-fn order() -> Order {
-    Order {
-        name: "cml-x".into(),
-        serves: "https://github.com/org/repo".into(),
-        launch_id: "0a1b2c3d4e5f6g7h8i9j".into(),
-        user_data: b"#!/bin/sh\n".to_vec(),
-        timeout: std::time::Duration::from_secs(600),
-        stop: StopFlag::default(),
-    }
-}
 
 fn size(name: &str) -> Value {
     let capabilities = [
@@ -132,7 +122,7 @@ async fn a_launch_makes_a_group_its_network_a_machine_and_its_right() {
         "Canonical:ubuntu-24_04-lts:server:24.04.202609040"
     );
     let before = server.order().len();
-    let instance = plan.create(&order()).await.unwrap();
+    let instance = plan.create(&Order::example()).await.unwrap();
     assert_eq!(instance.reference.id, GROUP);
     assert_eq!(instance.reference.region, "westus2");
     assert_eq!((instance.disk_gb, instance.spot), (Some(35), false));
@@ -195,7 +185,7 @@ async fn a_launch_makes_a_group_its_network_a_machine_and_its_right() {
     // The same order makes nothing twice.
     let count = server.order().len();
     assert_eq!(
-        plan.create(&order()).await.unwrap().reference,
+        plan.create(&Order::example()).await.unwrap().reference,
         instance.reference
     );
     assert_eq!(server.order().len(), count);
@@ -213,7 +203,7 @@ async fn another_region_gets_another_group_and_the_first_one_goes() {
     })
     .await
     .unwrap();
-    let instance = plan.create(&order()).await.unwrap();
+    let instance = plan.create(&Order::example()).await.unwrap();
     assert_eq!(instance.reference.id, "cml-x-2-0a1b2c3d4e5f");
     assert_eq!(instance.reference.region, "westeurope");
     let deleted = format!("DELETE /subscriptions/{SUBSCRIPTION}/resourceGroups/{GROUP}");
@@ -251,7 +241,7 @@ async fn a_machine_that_failed_goes_with_its_group() {
     })
     .await
     .unwrap();
-    let instance = plan.create(&order()).await.unwrap();
+    let instance = plan.create(&Order::example()).await.unwrap();
     assert_eq!(instance.instance_type, "Standard_D8s_v5");
     // Its parts keep their names for minutes: the next one gets a group of its own.
     assert_eq!(instance.reference.id, SECOND_GROUP);
@@ -289,7 +279,7 @@ async fn when_all_is_refused_nothing_stays_and_everything_is_told() {
     .await
     .unwrap();
     assert_eq!(plan.candidates().len(), 4);
-    let error = plan.create(&order()).await.unwrap_err();
+    let error = plan.create(&Order::example()).await.unwrap_err();
     assert_eq!(error.kind(), Kind::Capacity);
     assert!(error.is_refusal());
     let text = error.chain();
@@ -316,7 +306,7 @@ async fn a_launch_that_is_given_up_takes_its_group_along() {
     })
     .await;
     let plan = plan(&server, |_| ()).await.unwrap();
-    let order = order();
+    let order = Order::example();
     let stop = order.stop.clone();
     let creation = tokio::spawn(async move { plan.create(&order).await });
     while machines(&server).is_empty() {
@@ -340,7 +330,7 @@ async fn a_right_that_is_refused_ends_the_launch() {
     })
     .await;
     let plan = plan(&server, |_| ()).await.unwrap();
-    let error = plan.create(&order()).await.unwrap_err();
+    let error = plan.create(&Order::example()).await.unwrap_err();
     assert_eq!(error.kind(), Kind::Denied);
     assert!(error.is_refusal());
     let hints = error.hints();
@@ -357,7 +347,7 @@ async fn a_new_identity_is_waited_for() {
     })
     .await;
     let plan = plan(&server, |_| ()).await.unwrap();
-    plan.create(&order()).await.unwrap();
+    plan.create(&Order::example()).await.unwrap();
     let tries = changes(&server)
         .iter()
         .filter(|change| change.contains("roleAssignments"))
@@ -381,7 +371,7 @@ async fn a_disk_grows_to_what_its_image_needs() {
     })
     .await
     .unwrap();
-    let instance = plan.create(&order()).await.unwrap();
+    let instance = plan.create(&Order::example()).await.unwrap();
     assert_eq!(instance.disk_gb, Some(64));
     let disk =
         |machine: &Value| machine["properties"]["storageProfile"]["osDisk"]["diskSizeGB"].clone();
@@ -398,7 +388,7 @@ async fn an_unanswered_group_is_nobodys_certainty() {
     .await;
     let plan = plan(&server, |_| ()).await.unwrap();
     tokio::time::pause();
-    let error = plan.create(&order()).await.unwrap_err();
+    let error = plan.create(&Order::example()).await.unwrap_err();
     assert!(!error.is_refusal(), "{}", error.chain());
     assert!(changes(&server).contains(&format!("DELETE resourceGroups {GROUP}")));
 }

@@ -114,9 +114,10 @@ impl Market {
 }
 
 /// Which image the user wants.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(super) enum WantedImage {
     /// Our choice.
+    #[default]
     Default,
     Market(Market),
     /// An id, as its kind of gallery writes it.

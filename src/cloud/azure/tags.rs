@@ -106,7 +106,6 @@ pub(super) fn are_ours(tags: &BTreeMap<String, String>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cloud::StopFlag;
 
     fn mistakes(tags: &[(&str, &str)]) -> Vec<String> {
         let owned: Vec<(String, String)> = tags
@@ -166,11 +165,8 @@ mod tests {
     fn our_own_tags_are_known_again() {
         let order = Order {
             name: "n".repeat(300),
-            serves: "https://github.com/o/r".into(),
             launch_id: "abc".into(),
-            user_data: Vec::new(),
-            timeout: std::time::Duration::from_secs(600),
-            stop: StopFlag::default(),
+            ..Order::example()
         };
         let now: Timestamp = "2026-01-01T00:00:00.5Z".parse().unwrap();
         let users = BTreeMap::from([("team".to_owned(), "ml".to_owned())]);

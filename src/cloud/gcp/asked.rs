@@ -42,14 +42,7 @@ impl Asked {
         let mut warnings = Vec::new();
         let machines = asked::types(spec, sizes::native, &mut mistakes, &mut warnings);
         let places = asked::regions(spec, Place::read, &mut mistakes);
-        let image = spec
-            .image
-            .as_deref()
-            .map_or(Ok(WantedImage::Default), WantedImage::read);
-        let image = image.unwrap_or_else(|complaint| {
-            mistakes.push(complaint);
-            WantedImage::Default
-        });
+        let image = asked::image(spec, WantedImage::read, &mut mistakes);
         let labels = labels::read(&spec.metadata, &mut mistakes);
         let account = spec.permission_set.as_deref().map(Account::read);
         let account = account.transpose().unwrap_or_else(|complaints| {

@@ -24,20 +24,9 @@ fn cloud(server: &Server) -> Gcp {
     Gcp::new(host, http)
 }
 
-fn order() -> Order {
-    Order {
-        name: "cml-x".into(),
-        serves: "https://github.com/org/repo".into(),
-        launch_id: LAUNCH.into(),
-        user_data: b"#!/bin/sh\n".to_vec(),
-        timeout: std::time::Duration::from_secs(600),
-        stop: StopFlag::default(),
-    }
-}
-
 async fn launch(server: &Server, spec: &InstanceSpec) -> Result<Instance> {
     let plan: Arc<dyn Plan> = cloud(server).look(spec).await?;
-    plan.create(&order()).await
+    plan.create(&Order::example()).await
 }
 
 /// All is well but what `script` says.
@@ -139,7 +128,7 @@ async fn a_warm_launch_is_one_wave_of_reads_and_one_call() {
     let mut expected = expected.to_vec();
     expected.sort();
     assert_eq!(wave, expected);
-    let instance = plan.create(&order()).await.unwrap();
+    let instance = plan.create(&Order::example()).await.unwrap();
     let then = server.order().split_off(wave.len());
     assert_eq!(
         then,
@@ -168,7 +157,7 @@ async fn a_warm_launch_is_one_wave_of_reads_and_one_call() {
         }])
     );
     // The same order again makes no second one.
-    let again = plan.create(&order()).await.unwrap();
+    let again = plan.create(&Order::example()).await.unwrap();
     assert_eq!(again.reference, instance.reference);
     assert_eq!(inserts(&server).len(), 1);
 }
@@ -494,7 +483,7 @@ async fn a_launch_that_is_given_up_hears_at_once_what_to_destroy() {
     })
     .await;
     let plan = cloud(&server).look(&spec()).await.unwrap();
-    let order = order();
+    let order = Order::example();
     let creation = async { plan.create(&order).await };
     let giving_up = async {
         while !server.order().iter().any(|line| line.ends_with("/wait")) {

@@ -29,9 +29,10 @@ pub(super) struct ImageName {
 }
 
 /// `--cloud-image`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(super) enum WantedImage {
     /// Ours, by machine.
+    #[default]
     Default,
     Named(ImageName),
 }

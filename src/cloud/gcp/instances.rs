@@ -11,6 +11,7 @@ use super::names::{self, MARK};
 use super::operation::{self, Operation, last};
 use super::places::{Place, region_of};
 use super::refusal::Meaning;
+use crate::cloud::names::suffix;
 use crate::cloud::told;
 use crate::cloud::{Instance, InstanceRef, InstanceState};
 use crate::error::{Error, Result};
@@ -254,7 +255,7 @@ async fn page_through(client: &Client, filter: &str) -> Result<Listed, Failure> 
 /// the whole field; what they let through is checked.
 async fn ours(client: &Client, launch_id: Option<&str>) -> Result<Listed, Failure> {
     let filter = match launch_id {
-        Some(id) => format!("name eq \".*-{}\"", names::suffix(id)),
+        Some(id) => format!("name eq \".*-{}\"", suffix(id)),
         None => format!("description eq \"{MARK}.*\""),
     };
     let mut listed = page_through(client, &filter).await?;

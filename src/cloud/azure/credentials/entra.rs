@@ -83,7 +83,7 @@ pub(super) async fn token(
         .http
         .send("entra:token", TOKEN_POLICY, build, judge)
         .await
-        .map_err(|error| somewhere_else(context.host, during(&doing, error)))?;
+        .map_err(|error| somewhere_else(context.host, error.during(&doing)))?;
     if !reply.status.is_success() {
         let refusal = Refusal::read(ENTRA, &reply);
         let is_entra = refusal.code.starts_with("AADSTS");
@@ -110,13 +110,6 @@ fn somewhere_else(host: &Host, error: Error) -> Error {
         Some(address) => error.hint(format!("check {AUTHORITY_VARIABLE}, which is {address}")),
         None => error,
     }
-}
-
-/// The same error, seen from what was being done.
-pub(super) fn during(doing: &str, error: Error) -> Error {
-    let hints = error.hints().to_vec();
-    let outer = Error::new(error.kind(), doing).caused_by(error);
-    hints.into_iter().fold(outer, Error::hint)
 }
 
 fn judge(reply: &Reply) -> Verdict {

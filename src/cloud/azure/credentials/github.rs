@@ -6,7 +6,7 @@ use http::header::{self, HeaderValue};
 use serde::Deserialize;
 use url::Url;
 
-use super::entra::{TOKEN_POLICY, during};
+use super::entra::TOKEN_POLICY;
 use super::{Application, CLIENT, Context, TENANT, denied};
 use crate::cloud::azure::client::authorization;
 use crate::error::Result;
@@ -50,7 +50,7 @@ pub(super) async fn assertion(context: Context<'_>) -> Result<Option<(Applicatio
         .http
         .send("github-oidc:token", TOKEN_POLICY, build, Verdict::by_status)
         .await
-        .map_err(|error| during(doing, error))?;
+        .map_err(|error| error.during(doing))?;
     if !reply.status.is_success() {
         // What it says may repeat what it was sent.
         return Err(denied(doing)

@@ -9,7 +9,6 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 use url::Url;
 
-use super::entra::during;
 use super::{CLIENT, Context, denied};
 use crate::cache::Expiring;
 use crate::cloud::azure::metadata::Imds;
@@ -94,7 +93,7 @@ async fn service(
         .http
         .send_direct("app-service:identity", POLICY, build)
         .await
-        .map_err(|error| during(doing, error))?;
+        .map_err(|error| error.during(doing))?;
     if !reply.status.is_success() {
         return Err(Refusal::read("the identity endpoint", &reply)
             .of_token(doing)
