@@ -12,29 +12,12 @@ async fn at_work(world: &World, args: &[&str]) -> (u64, String) {
         .launch_azure(&[&["--labels=work", "--idle-timeout=3"], args].concat())
         .await;
     assert_eq!(done.code, 0, "{}", world.report());
-    let github = world.sandbox.github();
-    let job = JobScript::Sleep(Duration::from_secs(3600));
-    let run = github.queue_run("octo/repo", "train", &["work"], job);
     let name = world.azure_instance().name;
     let azure = world.sandbox.azure();
-    let note = azure.disk(&name).join("var/lib/runner-launch/job/note");
-    world
-        .until("the agent knows of the job", || {
-            let noted = std::fs::read_to_string(&note).unwrap_or_default();
-            noted.ends_with('\n') && azure.console(&name).contains("job_started")
-        })
+    let run = world
+        .an_hour_of_work(&azure.disk(&name), || azure.console(&name))
         .await;
     (run, name)
-}
-
-async fn is_run_again(world: &World, run: u64) {
-    let github = world.sandbox.github();
-    world
-        .until("the run is run again", || {
-            github.run(run).unwrap().attempt == 2
-        })
-        .await;
-    world.until_clean().await;
 }
 
 /// The statuses of the deletions that machines asked for.
@@ -53,7 +36,7 @@ async fn announced(kind: &str, args: &[&str], told: &str) {
     let (run, name) = at_work(&world, args).await;
     let azure = world.sandbox.azure();
     azure.schedule(&name, kind);
-    is_run_again(&world, run).await;
+    world.until_run_again(run).await;
     let console = azure.console(&name);
     assert!(console.contains(told), "{kind}: {console}");
     assert_eq!(azure.acknowledged(&name).len(), 1, "{}", world.report());
@@ -89,13 +72,7 @@ async fn a_reboot_hours_away_ends_a_runner_between_jobs_and_a_pause_doesn_t() {
     let job = JobScript::Sleep(Duration::from_secs(1));
     let run = github.queue_run("octo/repo", "j", &["late"], job);
     world.until_clean().await;
-    let run = github.run(run).unwrap();
-    assert_eq!(
-        run.conclusion.as_deref(),
-        Some("success"),
-        "{}",
-        world.report()
-    );
+    world.succeeded(run);
     // The pause is nothing that the machine is ready for.
     assert_eq!(azure.acknowledged(&name).len(), 1, "{}", world.report());
     world.finish().await;
@@ -113,7 +90,7 @@ async fn ends(ending: &str) {
         "deallocated" => azure.deallocate(&name),
         _ => azure.delete_machine(&name),
     }
-    is_run_again(&world, run).await;
+    world.until_run_again(run).await;
     assert_eq!(own_deletions(&world), [202], "{}", world.report());
     world.finish().await;
 }
@@ -142,10 +119,11 @@ async fn a_killed_idle_agent_leaves_no_record() {
 async fn the_machine_waits_until_its_right_to_delete_itself_counts() {
     let world = World::new().await;
     let azure = world.sandbox.azure();
-    azure.set_propagation(Duration::from_secs(8));
+    azure.set_propagation(Duration::from_secs(12));
     // And the identity isn't known at once to those who give rights.
     azure.refuse_principals(2);
-    let done = world.launch_azure(&["--idle-timeout=1"]).await;
+    // The launcher looks for the runner only once it has given the right.
+    let done = world.launch_azure(&["--idle-timeout=6"]).await;
     assert_eq!(done.code, 0, "{}", world.report());
     let name = world.azure_instance().name;
     world.until_clean().await;

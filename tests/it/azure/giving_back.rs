@@ -47,15 +47,6 @@ async fn an_identity_of_its_own_has_a_role_on_its_own_group_alone() {
 }
 
 #[tokio::test]
-async fn a_role_that_counts_late_is_waited_for() {
-    let world = World::with(|config| config.role_delay = Duration::from_secs(8)).await;
-    world.sandbox.azure().refuse_principals(2);
-    let done = world.launch_azure(&["--idle-timeout=1"]).await;
-    assert_eq!(done.code, 0, "{}", world.report());
-    world.finish().await;
-}
-
-#[tokio::test]
 async fn without_roles_an_identity_that_was_named_deletes_the_machine() {
     for denied in [ASSIGN, LOOK] {
         let world = World::new().await;
