@@ -12,39 +12,12 @@ async fn at_work(world: &World, args: &[&str]) -> (u64, String) {
         .launch(&[&["--labels=work", "--idle-timeout=3"], args].concat())
         .await;
     assert_eq!(done.code, 0, "{}", world.report());
-    let github = world.sandbox.github();
-    let run = github.queue_run(
-        "octo/repo",
-        "train",
-        &["work"],
-        JobScript::Sleep(Duration::from_secs(3600)),
-    );
-    world
-        .until("the job runs", || {
-            github.run(run).unwrap().jobs[0].status == "in_progress"
-        })
-        .await;
-    // Until the program has printed it and the hook has noted it.
     let id = world.instance().id;
     let ec2 = world.sandbox.ec2();
-    let note = ec2.disk(&id).join("var/lib/runner-launch/job/note");
-    world
-        .until("the agent knows", || {
-            let noted = std::fs::read_to_string(&note).unwrap_or_default();
-            noted.ends_with('\n') && ec2.console(&id).contains("job_started")
-        })
+    let run = world
+        .an_hour_of_work(&ec2.disk(&id), || ec2.console(&id))
         .await;
     (run, id)
-}
-
-async fn is_run_again(world: &World, run: u64) {
-    let github = world.sandbox.github();
-    world
-        .until("the run is run again", || {
-            github.run(run).unwrap().attempt == 2
-        })
-        .await;
-    world.until_clean().await;
 }
 
 #[tokio::test]
@@ -52,7 +25,7 @@ async fn a_spot_interruption_runs_the_job_again_elsewhere() {
     let world = World::with(|config| config.spot_notice = Duration::from_secs(40)).await;
     let (run, id) = at_work(&world, &["--cloud-spot"]).await;
     world.sandbox.ec2().interrupt(&id);
-    is_run_again(&world, run).await;
+    world.until_run_again(run).await;
     assert!(
         world
             .sandbox
@@ -88,7 +61,7 @@ async fn the_power_button_and_a_termination_run_the_job_again() {
     let world = World::new().await;
     let (run, id) = at_work(&world, &[]).await;
     world.sandbox.ec2().press_power_button(&id);
-    is_run_again(&world, run).await;
+    world.until_run_again(run).await;
     world.finish().await;
 }
 
@@ -97,7 +70,7 @@ async fn a_killed_agent_s_job_is_run_again_and_the_machine_given_back() {
     let world = World::new().await;
     let (run, id) = at_work(&world, &[]).await;
     world.sandbox.ec2().kill_agent(&id);
-    is_run_again(&world, run).await;
+    world.until_run_again(run).await;
     assert!(
         world
             .sandbox
@@ -126,7 +99,7 @@ async fn a_machine_that_crashes_and_comes_back_ends() {
     let world = World::new().await;
     let (run, id) = at_work(&world, &[]).await;
     world.sandbox.ec2().reset(&id);
-    is_run_again(&world, run).await;
+    world.until_run_again(run).await;
     world.finish().await;
 }
 
@@ -164,18 +137,8 @@ async fn a_busy_answer_of_the_forge_cancels_the_idle_end() {
         })
         .await;
     hold.release();
-    world
-        .until("the job ends", || {
-            github.run(run).unwrap().status == "completed"
-        })
-        .await;
-    let run = github.run(run).unwrap();
-    assert_eq!(
-        run.conclusion.as_deref(),
-        Some("success"),
-        "{}",
-        world.report()
-    );
+    world.until_completed(run).await;
+    world.succeeded(run);
     world.finish().await;
 }
 
@@ -206,12 +169,7 @@ async fn a_rebalance_recommendation_ends_a_runner_between_jobs() {
         JobScript::Sleep(Duration::from_secs(1)),
     );
     world.until_clean().await;
-    assert_eq!(
-        github.run(run).unwrap().conclusion.as_deref(),
-        Some("success"),
-        "{}",
-        world.report()
-    );
+    world.succeeded(run);
     world.finish().await;
 }
 

@@ -93,13 +93,7 @@ async fn a_single_runner_takes_its_job_and_is_gone() {
         JobScript::Shell("echo hello from the job".into()),
     );
     world.until_clean().await;
-    let run = world.sandbox.github().run(run).unwrap();
-    assert_eq!(
-        run.conclusion.as_deref(),
-        Some("success"),
-        "{}",
-        world.report()
-    );
+    let run = world.succeeded(run);
     assert_eq!(run.jobs[0].output, ["hello from the job"]);
     let console = world.sandbox.ec2().console(&instance.id);
     for status in ["ready", "job_started", "job_ended", "terminated"] {
@@ -190,17 +184,8 @@ async fn a_runner_of_many_jobs_counts_its_idle_time_anew_after_each() {
     for _ in 0..2 {
         let job = JobScript::Sleep(Duration::from_secs(2));
         let run = github.queue_run("octo/repo", "nap", &["many"], job);
-        world
-            .until("the job ends", || {
-                github.run(run).unwrap().status == "completed"
-            })
-            .await;
-        assert_eq!(
-            github.run(run).unwrap().conclusion.as_deref(),
-            Some("success"),
-            "{}",
-            world.report()
-        );
+        world.until_completed(run).await;
+        world.succeeded(run);
     }
     assert_eq!(world.sandbox.ec2().live().len(), 1, "{}", world.report());
     world.until_clean().await;
@@ -335,13 +320,7 @@ async fn a_short_job_that_is_over_before_anyone_looks_is_a_success() {
     );
     let done = world.launch(&["--single", "--labels=short"]).await;
     assert_eq!(done.code, 0, "{}", world.report());
-    let run = world.sandbox.github().run(run).unwrap();
-    assert_eq!(
-        run.conclusion.as_deref(),
-        Some("success"),
-        "{}",
-        world.report()
-    );
+    world.succeeded(run);
     world.finish().await;
 }
 

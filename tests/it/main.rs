@@ -31,5 +31,6 @@ mod properties;
 mod round_trips;
 mod secrets;
 mod tls;
+mod work;
 mod works_where;
 mod world;

@@ -12,29 +12,12 @@ async fn at_work(world: &World, args: &[&str]) -> (u64, String) {
         .launch_gcp(&[&["--labels=work", "--idle-timeout=3"], args].concat())
         .await;
     assert_eq!(done.code, 0, "{}", world.report());
-    let github = world.sandbox.github();
-    let job = JobScript::Sleep(Duration::from_secs(3600));
-    let run = github.queue_run("octo/repo", "train", &["work"], job);
     let name = world.gce_instance().name;
     let gce = world.sandbox.gce();
-    let note = gce.disk(&name).join("var/lib/runner-launch/job/note");
-    world
-        .until("the agent knows of the job", || {
-            let noted = std::fs::read_to_string(&note).unwrap_or_default();
-            noted.ends_with('\n') && gce.console(&name).contains("job_started")
-        })
+    let run = world
+        .an_hour_of_work(&gce.disk(&name), || gce.console(&name))
         .await;
     (run, name)
-}
-
-async fn is_run_again(world: &World, run: u64) {
-    let github = world.sandbox.github();
-    world
-        .until("the run is run again", || {
-            github.run(run).unwrap().attempt == 2
-        })
-        .await;
-    world.until_clean().await;
 }
 
 #[tokio::test]
@@ -42,7 +25,7 @@ async fn a_preemption_runs_the_job_again_within_its_notice() {
     let world = World::with(|config| config.spot_notice = Duration::from_secs(30)).await;
     let (run, name) = at_work(&world, &["--cloud-spot"]).await;
     world.sandbox.gce().preempt(&name);
-    is_run_again(&world, run).await;
+    world.until_run_again(run).await;
     let console = world.sandbox.gce().console(&name);
     assert!(console.contains("takes the machine back"), "{console}");
     world.finish().await;
@@ -71,13 +54,7 @@ async fn maintenance_that_ends_the_machine_ends_a_runner_between_jobs() {
     let job = JobScript::Sleep(Duration::from_secs(1));
     let run = github.queue_run("octo/repo", "j", &["late"], job);
     world.until_clean().await;
-    let run = github.run(run).unwrap();
-    assert_eq!(
-        run.conclusion.as_deref(),
-        Some("success"),
-        "{}",
-        world.report()
-    );
+    world.succeeded(run);
     world.finish().await;
 }
 
@@ -92,7 +69,7 @@ async fn a_power_button_a_crash_and_a_killed_agent_run_the_job_again() {
             "crash" => gce.reset(&name),
             _ => assert!(gce.kill_agent(&name)),
         }
-        is_run_again(&world, run).await;
+        world.until_run_again(run).await;
         world.finish().await;
     }
 }

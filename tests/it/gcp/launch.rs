@@ -35,13 +35,7 @@ async fn a_single_runner_takes_its_job_and_deletes_its_machine() {
     let job = JobScript::Shell("echo hello from the job".into());
     let run = github.queue_run("octo/repo", "train", &["gpu"], job);
     world.until_clean().await;
-    let run = github.run(run).unwrap();
-    assert_eq!(
-        run.conclusion.as_deref(),
-        Some("success"),
-        "{}",
-        world.report()
-    );
+    world.succeeded(run);
     // Nobody else has deleted it.
     let deletions: Vec<Caller> = world
         .sandbox

@@ -12,30 +12,13 @@ async fn at_work(world: &World, args: &[&str]) -> (u64, String) {
         .launch_kubernetes(&[&["--labels=work", "--idle-timeout=5"], args].concat())
         .await;
     assert_eq!(done.code, 0, "{}", world.report());
-    let github = world.sandbox.github();
-    let job = JobScript::Sleep(Duration::from_secs(3600));
-    let run = github.queue_run("octo/repo", "train", &["work"], job);
     let pod = world.pod().name;
     let kubernetes = world.sandbox.kubernetes();
     let disk = world.sandbox.folder().join("instances").join(&pod);
-    let note = disk.join("root/var/lib/runner-launch/job/note");
-    world
-        .until("the agent knows of the job", || {
-            let noted = std::fs::read_to_string(&note).unwrap_or_default();
-            noted.ends_with('\n') && kubernetes.log(&pod).contains("job_started")
-        })
+    let run = world
+        .an_hour_of_work(&disk.join("root"), || kubernetes.log(&pod))
         .await;
     (run, pod)
-}
-
-async fn is_run_again(world: &World, run: u64) {
-    let github = world.sandbox.github();
-    world
-        .until("the run is run again", || {
-            github.run(run).unwrap().attempt == 2
-        })
-        .await;
-    world.until_clean().await;
 }
 
 #[tokio::test]
@@ -48,7 +31,7 @@ async fn an_eviction_and_a_drained_node_are_interruptions() {
             true => kubernetes.drain(&world.pod().node.unwrap()),
             false => assert!(kubernetes.evict(&pod)),
         }
-        is_run_again(&world, run).await;
+        world.until_run_again(run).await;
         let gone = kubernetes.pods().remove(0);
         assert!(
             gone.log.contains("ending: the cluster ends the pod"),
@@ -114,7 +97,7 @@ async fn an_agent_that_is_killed_is_cleaned_up_after() {
         .find(|process| is_agent(&process.argv))
         .unwrap();
     crate::kubernetes::kill(agent.pid);
-    is_run_again(&world, run).await;
+    world.until_run_again(run).await;
     world.finish().await;
 }
 

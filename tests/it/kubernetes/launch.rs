@@ -40,13 +40,7 @@ async fn a_single_runner_takes_its_job_and_its_job_goes_with_it() {
     let script = JobScript::Shell("echo hello from the job".into());
     let run = github.queue_run("octo/repo", "train", &["gpu"], script);
     world.until_clean().await;
-    let run = github.run(run).unwrap();
-    assert_eq!(
-        run.conclusion.as_deref(),
-        Some("success"),
-        "{}",
-        world.report()
-    );
+    world.succeeded(run);
     // Nobody has deleted it, and no pod took its pod's place.
     assert!(!world.host_calls().contains(&"delete jobs".to_owned()));
     assert_eq!(kubernetes.pods().len(), 1, "{}", world.report());
