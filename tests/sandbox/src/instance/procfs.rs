@@ -98,13 +98,12 @@ pub(super) fn socket(local: SocketAddr) -> Option<Socket> {
 fn find_socket(table: &str, local: SocketAddr) -> Option<Socket> {
     let wanted = [hexadecimal(local, false), hexadecimal(local, true)];
     table.lines().skip(1).find_map(|line| {
-        let fields: Vec<&str> = line.split_whitespace().collect();
-        if !wanted
-            .iter()
-            .any(|wanted| fields.get(1) == Some(&wanted.as_str()))
-        {
+        // The tables are long.
+        let own = line.split_whitespace().nth(1)?;
+        if !wanted.iter().any(|wanted| wanted == own) {
             return None;
         }
+        let fields: Vec<&str> = line.split_whitespace().collect();
         Some(Socket {
             uid: fields.get(7)?.parse().ok()?,
             inode: fields.get(9)?.parse().ok().filter(|inode| *inode != 0)?,

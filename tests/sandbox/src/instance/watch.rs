@@ -9,6 +9,7 @@ use std::process::Child;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
+use memchr::memmem;
 use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
 
@@ -409,22 +410,17 @@ impl Watch {
 
 /// Whether some variable's value begins with a path in the sandbox.
 fn mentions(environ: &[u8], sandbox: &Path) -> bool {
-    position(environ, format!("={}/", sandbox.display()).as_bytes()).is_some()
+    memmem::find(environ, format!("={}/", sandbox.display()).as_bytes()).is_some()
 }
 
 /// The instance whose folder some variable mentions.
 fn instance_in(environ: &[u8], sandbox: &Path) -> Option<Arc<str>> {
     let mark = format!("{}/{INSTANCES}/", sandbox.display());
-    let start = position(environ, mark.as_bytes())? + mark.len();
+    let start = memmem::find(environ, mark.as_bytes())? + mark.len();
     let id = environ[start..]
         .split(|byte| b"/:\0".contains(byte))
         .next()?;
     Some(std::str::from_utf8(id).ok()?.into())
-}
-
-fn position(text: &[u8], wanted: &[u8]) -> Option<usize> {
-    text.windows(wanted.len())
-        .position(|window| window == wanted)
 }
 
 /// The instance that a path below a sandbox's folder belongs to.
