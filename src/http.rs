@@ -375,7 +375,7 @@ fn unanswered(what: &str, no_answer: NoAnswer) -> Error {
     match untrusted {
         true => error.hint(
             "the server's certificate isn't trusted: if its authority is a private one, name a \
-             file with the authority's certificate in SSL_CERT_FILE",
+             file with the authority's certificate in SSL_CERT_FILE (a cluster's: in its kubeconfig)",
         ),
         false => error,
     }

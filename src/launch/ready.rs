@@ -21,8 +21,11 @@ const FASTEST: Duration = Duration::from_millis(250);
 const SLOWEST: Duration = Duration::from_secs(5);
 /// How many lines of a console are worth showing.
 const SHOWN_LINES: usize = 40;
-/// Failed rounds of asking in a row that are forgiven.
+/// Rounds of asking in a row that a service may refuse.
 const FORGIVEN: u32 = 5;
+/// How long a service may not answer, or fail: control planes are upgraded, and the instance goes on
+/// without them.
+const OUTAGE: Duration = Duration::from_secs(180);
 
 /// What the wait found.
 pub(super) struct Ready {
@@ -30,6 +33,32 @@ pub(super) struct Ready {
     pub(super) instance: Instance,
     /// The runner's id; `None` when its record is gone again, its only job done.
     pub(super) runner_id: Option<u64>,
+}
+
+/// Rounds of asking in a row of which no one was answered in full.
+struct Trouble {
+    since: Instant,
+    /// How many of them were refused.
+    refused: u32,
+    last: Error,
+}
+
+impl Trouble {
+    fn after(before: Option<Self>, error: Error) -> Self {
+        let (since, refused) = match before {
+            Some(before) => (before.since, before.refused),
+            None => (Instant::now(), 0),
+        };
+        Self {
+            since,
+            refused: refused + u32::from(error.is_refusal()),
+            last: error,
+        }
+    }
+
+    fn is_too_much(&self) -> bool {
+        self.refused > FORGIVEN || self.since.elapsed() > OUTAGE
+    }
 }
 
 impl Life<'_> {
@@ -43,7 +72,7 @@ impl Life<'_> {
         let deadline = started + self.spec.timeout;
         let made = Instant::now();
         let mut instance = created;
-        let mut failures = 0;
+        let mut trouble: Option<Trouble> = None;
         let mut last_known: Option<Instant> = None;
         loop {
             let (runner, seen) = tokio::join!(
@@ -52,7 +81,7 @@ impl Life<'_> {
             );
             match (runner, seen) {
                 (Ok(runner), Ok(seen)) => {
-                    failures = 0;
+                    trouble = None;
                     let known = seen.is_some();
                     if known {
                         last_known = Some(Instant::now());
@@ -93,16 +122,21 @@ impl Life<'_> {
                     }
                 }
                 (Err(error), _) | (_, Err(error)) => {
-                    failures += 1;
-                    if failures > FORGIVEN {
-                        return Err(error);
-                    }
                     tracing::debug!("{}; asking again", error.chain());
+                    let now = Trouble::after(trouble, error);
+                    if now.is_too_much() {
+                        return Err(now.last);
+                    }
+                    trouble = Some(now);
                 }
             }
             let pause = (made.elapsed() / 10).clamp(FASTEST, SLOWEST);
             if Instant::now() + pause >= deadline {
-                return Err(self.late(&instance).await);
+                return Err(match trouble {
+                    // It may be ready, for all that is known.
+                    Some(trouble) => trouble.last.during(self.not_ready(&instance)),
+                    None => self.late(&instance).await,
+                });
             }
             // News are heard at once, but the forge isn't asked at every one of them.
             tokio::join!(
@@ -112,16 +146,18 @@ impl Life<'_> {
         }
     }
 
+    fn not_ready(&self, instance: &Instance) -> String {
+        format!(
+            "waiting for the runner {} on {}: not ready within {:?}",
+            self.spec.name, instance.reference.id, self.spec.timeout
+        )
+    }
+
     async fn late(&self, instance: &Instance) -> Error {
+        let console = shown(self.console(instance).await);
         let error = Error::new(
             Kind::NotReady,
-            format!(
-                "waiting for the runner {} on {}: not ready within {:?}{}",
-                self.spec.name,
-                instance.reference.id,
-                self.spec.timeout,
-                shown(self.console(instance).await)
-            ),
+            format!("{}{console}", self.not_ready(instance)),
         );
         error.hint("--timeout gives it more time; a long startup script belongs into an image")
     }
@@ -173,5 +209,32 @@ fn shown(console: Result<String>) -> String {
             format!("\nthe instance's last output:\n{last}")
         }
         Err(error) => format!("; its output can't be read: {}", error.chain()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn outlasted(error: impl Fn() -> Error, rounds: u32) -> bool {
+        let mut trouble = None;
+        (0..rounds).all(|_| {
+            let now = Trouble::after(trouble.take(), error());
+            let goes_on = !now.is_too_much();
+            trouble = Some(now);
+            goes_on
+        })
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_outage_lasts_and_a_refusal_stays_one() {
+        let silent = || Error::other("asking");
+        let refused = || Error::other("asking").refused();
+        assert!(outlasted(silent, 100));
+        assert!(outlasted(refused, FORGIVEN));
+        assert!(!outlasted(refused, FORGIVEN + 1));
+        let first = Trouble::after(None, silent());
+        tokio::time::advance(OUTAGE + Duration::from_secs(1)).await;
+        assert!(Trouble::after(Some(first), silent()).is_too_much());
     }
 }

@@ -352,15 +352,18 @@ fn text(report: &DryRun<'_>) -> String {
     for (index, candidate) in report.candidates.iter().enumerate() {
         let place = candidate.zone.as_ref().unwrap_or(&candidate.region);
         let or_new = |name: &Option<String>| name.clone().unwrap_or_else(|| "a new one".to_owned());
-        // Groups are AWS's alone.
-        let network = match report.cloud == Some(Provider::Aws.name()) {
-            true => format!("security group {}", or_new(&candidate.security_group)),
-            false => format!("network {}", or_new(&candidate.network)),
+        // Groups are AWS's alone, and a cluster has its network.
+        let network = match report.cloud {
+            Some(cloud) if cloud == Provider::Kubernetes.name() => String::new(),
+            Some(cloud) if cloud == Provider::Aws.name() => {
+                format!(", security group {}", or_new(&candidate.security_group))
+            }
+            _ => format!(", network {}", or_new(&candidate.network)),
         };
         rows.push((
             if index == 0 { "first try" } else { "then" },
             format!(
-                "{}{} ({}) in {place}, {} GB, image {}, {network}",
+                "{}{} ({}) in {place}, {} GB, image {}{network}",
                 candidate.instance_type,
                 if candidate.spot { " spot" } else { "" },
                 candidate.arch.uname(),

@@ -325,6 +325,29 @@ async fn a_short_job_that_is_over_before_anyone_looks_is_a_success() {
 }
 
 #[tokio::test]
+async fn an_outage_of_the_forge_is_outlasted() {
+    let world = World::new().await;
+    let find = "host:github:GET /repos/{owner}/{repo}/actions/runners";
+    let running = world.spawn(&["launch", "--cloud=aws", "--single", "--labels=late"]);
+    world.until_running().await;
+    world
+        .sandbox
+        .fault(find, None, sandbox::FaultKind::Status(502));
+    tokio::time::sleep(Duration::from_secs(15)).await;
+    world.sandbox.clear_faults();
+    let done = world.done(running).await;
+    assert_eq!(done.code, 0, "{}", world.report());
+    let job = JobScript::Sleep(Duration::ZERO);
+    let run = world
+        .sandbox
+        .github()
+        .queue_run("octo/repo", "j", &["late"], job);
+    world.until_clean().await;
+    world.succeeded(run);
+    world.finish().await;
+}
+
+#[tokio::test]
 async fn a_pipeline_sees_groups_and_annotations() {
     let mut world = World::new().await;
     world.in_github_actions();

@@ -102,7 +102,10 @@ impl KubernetesPlan {
                 Outcome::Made(instance) => return Ok(*instance),
                 Outcome::Full(error) => {
                     let said = error.chain();
-                    tracing::warn!("{said}");
+                    // The last one's is told by the error.
+                    if !is_last {
+                        tracing::warn!("{said}");
+                    }
                     tried.push(Refused {
                         place: size.name.clone(),
                         said,

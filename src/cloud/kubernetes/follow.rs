@@ -3,7 +3,6 @@
 //! `kube` keeps the watches going: it takes bookmarks, begins again where one breaks off, and lists
 //! anew where the server has forgotten.
 
-use std::future;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,9 +29,16 @@ use super::views::{Event, Job, Pod};
 /// <https://kubernetes.io/docs/reference/labels-annotations-taints/#job-name>
 pub(super) const JOB_NAME: &str = "job-name";
 
+/// The same for their Job's uid.
+/// <https://kubernetes.io/docs/reference/labels-annotations-taints/#controller-uid>
+pub(super) const CONTROLLER_UID: &str = "controller-uid";
+
 /// The pauses before a watch that failed begins again.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// The same for events, which explain, and nothing more: who may not read them asks seldom, though
+/// not never, for a server that has just started denies what it will allow.
+const LONGEST_PAUSE_OF_EVENTS: Duration = Duration::from_secs(15);
 
 /// What is known of a Job.
 #[derive(Debug, Clone, Default)]
@@ -133,7 +139,7 @@ async fn follow(client: Arc<Client>, job: Job, seen: Arc<watch::Sender<Seen>>) {
         let mut pod = None;
         while let Some(news) = streams.next().await {
             if let Some(error) = failure(&news) {
-                tracing::debug!("watching {name}: {error}");
+                tracing::debug!("watching {name}: {}", chain(error));
                 let now = Some(Instant::now());
                 match news {
                     News::Job(_) => seen.send_modify(|seen| seen.job_unseen = now),
@@ -168,18 +174,16 @@ fn streams(cluster: &Cluster, job: &Job) -> Streams {
     let pods = config().labels(&format!("{JOB_NAME}={name}"));
     let uid = job.uid().unwrap_or_default();
     select_all([
-        stream(cluster.jobs(), jobs, News::Job),
-        stream(cluster.pods(), pods, News::Pod),
+        stream(cluster.jobs(), jobs, LONGEST_PAUSE, News::Job),
+        stream(cluster.pods(), pods, LONGEST_PAUSE, News::Pod),
         events(cluster, &uid),
     ])
 }
 
 fn events(cluster: &Cluster, uid: &str) -> BoxStream<'static, News> {
     let about = config().fields(&format!("involvedObject.uid={uid}"));
-    // Who may not read events isn't to ask again and again.
-    let may = |news: &News| future::ready(!failure(news).is_some_and(is_denied));
-    let events = stream(cluster.events(), about, News::Event);
-    events.take_while(may).boxed()
+    let longest = LONGEST_PAUSE_OF_EVENTS;
+    stream(cluster.events(), about, longest, News::Event)
 }
 
 fn config() -> watcher::Config {
@@ -190,6 +194,7 @@ fn config() -> watcher::Config {
 fn stream<K>(
     api: Api<K>,
     config: watcher::Config,
+    longest_pause: Duration,
     news: fn(Outcome<K>) -> News,
 ) -> BoxStream<'static, News>
 where
@@ -197,7 +202,7 @@ where
 {
     let pauses = ExponentialBuilder::default()
         .with_min_delay(FIRST_PAUSE)
-        .with_max_delay(LONGEST_PAUSE)
+        .with_max_delay(longest_pause)
         .without_max_times()
         .with_jitter();
     let stream = watcher(api, config).backoff(ExponentialBackoff::from(pauses));
@@ -212,12 +217,19 @@ fn failure(news: &News) -> Option<&watcher::Error> {
     }
 }
 
-fn is_unauthorized(error: &watcher::Error) -> bool {
-    status(error).is_some_and(refusal::is_unauthorized)
+/// An error with its causes, which `kube`'s own words leave out.
+fn chain(error: &watcher::Error) -> String {
+    let causes = std::iter::successors(Some(error as &dyn std::error::Error), |error| {
+        error.source()
+    });
+    causes
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(": ")
 }
 
-fn is_denied(error: &watcher::Error) -> bool {
-    status(error).is_some_and(|status| status.code == 403)
+fn is_unauthorized(error: &watcher::Error) -> bool {
+    status(error).is_some_and(refusal::is_unauthorized)
 }
 
 fn status(error: &watcher::Error) -> Option<&Status> {

@@ -9,7 +9,7 @@ use tokio::time::{sleep, timeout};
 
 use super::body::{self, CONTAINER};
 use super::client::{Client, Cluster};
-use super::follow::{JOB_NAME, Seen};
+use super::follow::{CONTROLLER_UID, JOB_NAME, Seen};
 use super::labels::{self, MANAGED_BY, RUNNER, SIZE};
 use super::views::{Event, Job, Pod};
 use super::{pods, refusal, told};
@@ -257,7 +257,7 @@ pub(super) async fn settle(
             match jobs.patch(&instance.id, &params, patch).await {
                 Ok(_) => Ok(()),
                 Err(error) if refusal::is_absent(&error) => Ok(()),
-                Err(error) if refusal::is_conflict(&error) => Ok(()),
+                Err(error) if refusal::is_another(&error) => Ok(()),
                 Err(error) => Err(error),
             }
         }
@@ -306,7 +306,7 @@ pub(super) async fn destroy(
         loop {
             let is_gone = conditions::is_deleted(&uid);
             match await_condition(jobs.clone(), &instance.id, is_gone).await {
-                Ok(_) => return,
+                Ok(_) => break,
                 Err(error) => tracing::debug!("watching {} go: {error}", instance.id),
             }
             sleep(PAUSE).await;
@@ -314,6 +314,11 @@ pub(super) async fn destroy(
             if let Ok(cluster) = client.cluster().await {
                 jobs = cluster.jobs();
             }
+        }
+        // A cluster that has just started may not know yet whose the pod is, and lets the Job go
+        // before it.
+        while has_pods(client, &uid).await {
+            sleep(PAUSE).await;
         }
     };
     let limit = GOING + job.as_ref().map_or(Duration::ZERO, grace);
@@ -327,6 +332,25 @@ pub(super) async fn destroy(
                 instance.id
             ))),
     }
+}
+
+/// Whether pods of the Job with this uid are left. Who may not look has to believe that none are.
+async fn has_pods(client: &Client, uid: &str) -> bool {
+    let of_job = ListParams::default().labels(&format!("{CONTROLLER_UID}={uid}"));
+    let left = client.with("looking for its pods", |cluster| {
+        let of_job = &of_job;
+        async move {
+            let pods = match cluster.pods().list(of_job).await {
+                Err(error) if refusal::is_denied(&error) => return Ok(false),
+                pods => pods?,
+            };
+            Ok(!pods.items.is_empty())
+        }
+    });
+    Box::pin(left).await.unwrap_or_else(|error| {
+        tracing::debug!("{}; asking again", error.chain());
+        true
+    })
 }
 
 /// What a Job's pod is given to end.

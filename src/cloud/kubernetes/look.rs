@@ -134,9 +134,12 @@ async fn check_job(cluster: &Cluster, asked: &Asked) -> Result<()> {
     };
     let job = body::job(asked, size, &order, "runner-launch")?;
     match cluster.create::<Job>(&job, Effect::None).await {
-        Err(kube::Error::Api(status)) if matches!(status.code, 400 | 422) => {
+        Err(kube::Error::Api(status)) if matches!(status.code, 400 | 403 | 404 | 422) => {
             // Some of a cluster's own checks can't be asked without an effect.
-            match status.message.contains("does not support dry run") {
+            let unasked = status.message.contains("does not support dry run");
+            // A quota may have room for another size.
+            let elsewhere = refusal::is_quota(&status.message) && asked.sizes.len() > 1;
+            match unasked || elsewhere {
                 true => Ok(()),
                 false => Err(refusal::refused("checking the Job", &status)),
             }

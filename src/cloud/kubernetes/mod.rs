@@ -157,11 +157,12 @@ impl Cloud for Kubernetes {
     async fn settle(&self, instance: &InstanceRef) -> Result<()> {
         let uid = self.known(instance).and_then(|seen| seen.uid);
         let started = Instant::now();
-        // A moment's outage must not end a runner that is ready, and perhaps at work.
+        // Nothing that may pass must end a runner that is ready, and perhaps at work: neither an outage
+        // nor a server that has just started, and denies everything until it knows who may do what.
         loop {
             let settled = instances::settle(&self.client, instance, uid.clone());
             match settled.await {
-                Err(error) if !error.is_refusal() && started.elapsed() < SETTLING => {
+                Err(error) if started.elapsed() < SETTLING => {
                     tracing::debug!("{}; asking again", error.chain());
                     sleep(PAUSE).await;
                 }

@@ -10,6 +10,9 @@ use crate::error::{Error, Kind};
 pub(super) const ROLE: &str = "the Role in this program's README is all that it needs: \
                     https://github.com/runner-launch/runner-launch#kubernetes";
 
+const NAMESPACE: &str = "the namespace is that of the kubeconfig's context; \
+                         kubectl config set-context --current --namespace=NAME changes it";
+
 /// The error of a call that came to nothing. Our own errors pass through `kube` as they are.
 pub(super) fn told(doing: impl Into<String>, error: kube::Error) -> Error {
     let doing = doing.into();
@@ -50,14 +53,9 @@ pub(super) fn refused(doing: impl Into<String>, status: &Status) -> Error {
              kubectl describe resourcequota",
         ),
         (403, _) if is_policy(&status.message) => error(Kind::Denied).hint(policy_hint()),
-        (403, _) if status.message.contains("cannot set an ownerRef") => error(Kind::Denied).hint(
-            "this cluster watches over owners: allow `delete` on secrets, too, as the README says",
-        ),
+        (403, _) if is_ending_namespace(status) => error(Kind::Usage).hint(NAMESPACE),
         (403, _) => error(Kind::Denied).hint(ROLE),
-        (404, _) if is_about(status, "namespaces") => error(Kind::Usage).hint(
-            "the namespace is that of the kubeconfig's context; \
-                   kubectl config set-context --current --namespace=NAME changes it",
-        ),
+        (404, _) if is_no_namespace(status) => error(Kind::Usage).hint(NAMESPACE),
         (400 | 413 | 422, _) => error(Kind::Usage),
         _ => error(Kind::Other),
     }
@@ -66,7 +64,17 @@ pub(super) fn refused(doing: impl Into<String>, status: &Status) -> Error {
 /// Whether nothing is there by that name.
 pub(super) fn is_absent(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status)
-        if status.code == 404 && is_genuine(status) && !is_about(status, "namespaces"))
+        if status.code == 404 && is_genuine(status) && !is_no_namespace(status))
+}
+
+/// Whether a namespace isn't there: then nothing can be said of what may be in it.
+pub(super) fn is_no_namespace(status: &Status) -> bool {
+    status.code == 404 && is_about(status, "namespaces")
+}
+
+/// Whether a namespace is on its way out, and takes nothing new.
+fn is_ending_namespace(status: &Status) -> bool {
+    status.code == 403 && status.message.contains("because it is being terminated")
 }
 
 /// Whether it is the API server's own answer: `kube` makes one up for what something in between
@@ -78,6 +86,14 @@ fn is_genuine(status: &Status) -> bool {
 /// Whether something is there by that name, or has changed meanwhile.
 pub(super) fn is_conflict(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if status.code == 409)
+}
+
+/// Whether a change names the uid of something that had the name before: the server takes that for an
+/// attempt to change the uid.
+pub(super) fn is_another(error: &kube::Error) -> bool {
+    const UID: &str = "metadata.uid";
+    matches!(error, kube::Error::Api(status) if status.code == 422
+        && status.details.iter().flat_map(|details| &details.causes).any(|cause| cause.field == UID))
 }
 
 /// Whether a call, or all of its kind, isn't allowed.
@@ -125,6 +141,12 @@ fn is_about(status: &Status, kind: &str) -> bool {
         .is_some_and(|details| details.kind == kind)
 }
 
+/// Older servers quote what stands around what they can't read, which may be a secret of the user's.
+fn own_words(message: &str) -> &str {
+    let own = message.split_once(", error found in #");
+    own.map_or(message, |(own, _)| own).trim()
+}
+
 /// The server's words, with the causes that they don't name.
 fn said(status: &Status) -> String {
     /// More than a server's own words is somebody's page.
@@ -133,13 +155,58 @@ fn said(status: &Status) -> String {
         true => format!("{} {}", status.code, status.reason)
             .trim()
             .to_owned(),
-        false => status.message.trim().chars().take(LONGEST).collect(),
+        false => own_words(&status.message).chars().take(LONGEST).collect(),
     };
     let causes = status.details.iter().flat_map(|details| &details.causes);
     for cause in causes {
-        if !cause.message.is_empty() && !said.contains(&cause.message) {
+        if !cause.message.is_empty() && !status.message.contains(&cause.message) {
             said.push_str(&format!("; {}: {}", cause.field, cause.message));
         }
     }
     said
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn status(code: u16, message: &str, causes: serde_json::Value) -> Status {
+        let status = json!({
+            "status": "Failure", "code": code, "message": message, "reason": "Invalid",
+            "details": { "name": "x", "kind": "jobs", "causes": causes },
+        });
+        serde_json::from_value(status).unwrap()
+    }
+
+    #[test]
+    fn another_s_uid_is_an_immutable_field() {
+        let causes = |field: &str| json!([{ "field": field, "message": "field is immutable" }]);
+        let error = |field| kube::Error::Api(Box::new(status(422, "", causes(field))));
+        assert!(is_another(&error("metadata.uid")));
+        assert!(!is_another(&error("spec.template")));
+    }
+
+    #[test]
+    fn a_server_s_words_are_told_once_and_without_what_it_quotes() {
+        let quoting = "Job in version \"v1\" cannot be handled as a Job: v1.Quantity: must match, \
+                       error found in #10 byte of ...|e\":\"hush\"|..., bigger context ...|hush|...";
+        let error = refused("checking", &status(400, quoting, json!([])));
+        assert!(error.chain().ends_with("must match"), "{}", error.chain());
+        let long = format!("{} is wrong", "x".repeat(700));
+        let causes =
+            json!([{ "field": "spec", "message": long }, { "field": "a", "message": "b" }]);
+        let error = refused("checking", &status(422, &format!("spec: {long}"), causes));
+        assert!(error.chain().ends_with("xx; a: b"), "{}", error.chain());
+        assert!(error.chain().len() < 700, "{}", error.chain());
+    }
+
+    #[test]
+    fn a_namespace_that_goes_is_no_lack_of_permissions() {
+        let message = "jobs.batch \"x\" is forbidden: unable to create new content in namespace n \
+                       because it is being terminated";
+        let error = refused("making", &status(403, message, json!([])));
+        assert_eq!(error.kind(), Kind::Usage);
+        assert_eq!(error.hints(), [NAMESPACE]);
+    }
 }

@@ -5,6 +5,7 @@ use std::fmt;
 
 use jiff::Timestamp;
 
+use super::body::SECRET_VOLUME;
 use super::views::Event;
 
 /// How many events are kept: more don't explain more.
@@ -43,7 +44,9 @@ pub(super) fn remember(event: &Event, known: &mut Vec<Told>) {
         return;
     }
     // The Secret follows its Job: for a moment it isn't there.
-    let early = told.reason == "FailedMount" && told.message.contains("not found");
+    let early = told.reason == "FailedMount"
+        && told.message.contains(&format!("\"{SECRET_VOLUME}\""))
+        && told.message.contains("not found");
     match (
         told.warning && !early,
         WORTH_TELLING.contains(&told.reason.as_str()),

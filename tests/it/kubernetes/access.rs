@@ -38,6 +38,24 @@ async fn every_way_to_a_cluster_works() {
 }
 
 #[tokio::test]
+async fn a_namespace_that_is_not_there_is_heard_of_before() {
+    let mut world = World::new().await;
+    let kubernetes = world.sandbox.kubernetes();
+    kubernetes.allow_in("nowhere");
+    let mut config: Value = serde_json::from_str(&kubernetes.kubeconfig_inline()).unwrap();
+    config["contexts"][0]["context"]["namespace"] = json!("nowhere");
+    world.set(TEXT, Some(&config.to_string()));
+    for args in [&DRY[..], &[]] {
+        let done = world.launch_kubernetes(args).await;
+        assert_eq!(done.code, 2, "{}", world.report());
+        for part in ["checking the Job", "\"nowhere\" not found", "set-context"] {
+            assert!(done.stderr.contains(part), "{part}: {}", done.stderr);
+        }
+    }
+    world.finish().await;
+}
+
+#[tokio::test]
 async fn a_pod_launches_with_its_own_service_account() {
     let mut world = World::new().await;
     let kubernetes = world.sandbox.kubernetes();

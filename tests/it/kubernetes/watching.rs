@@ -49,6 +49,21 @@ async fn watches_that_break_off_or_are_too_old_begin_again() {
 }
 
 #[tokio::test]
+async fn a_server_that_has_just_started_and_denies_everything_is_waited_for() {
+    let world = World::new().await;
+    for call in ["host:list events", "host:patch jobs"] {
+        for nth in 1..=2 {
+            world.sandbox.fault(call, Some(nth), FaultKind::Denied);
+        }
+    }
+    let done = world.launch_kubernetes(&["--idle-timeout=8"]).await;
+    assert_eq!(done.code, 0, "{}", world.report());
+    // Told by an event.
+    assert!(done.stderr.contains("Scheduled: "), "{}", done.stderr);
+    world.finish().await;
+}
+
+#[tokio::test]
 async fn a_cluster_that_allows_no_watch_of_events_is_enough() {
     let world = World::new().await;
     for call in ["host:watch events", "host:list events", "host:get pods/log"] {

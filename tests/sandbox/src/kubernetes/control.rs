@@ -189,8 +189,8 @@ impl Kubernetes {
         self.set(|state| state.settings.admissions.push(message.into()));
     }
 
-    /// From now on who sets owners needs to be allowed to delete what they own, and to change the
-    /// finalizers of an owner whose deletion is to wait.
+    /// From now on who makes something that blocks its owner's deletion needs to be allowed to set
+    /// the owner's finalizers.
     pub fn watch_over_owners(&self) {
         self.set(|state| state.settings.watches_owners = true);
     }
@@ -258,8 +258,13 @@ impl Kubernetes {
 
     /// Adds a namespace, in which the launcher's user may do everything.
     pub fn add_namespace(&self, name: &str) {
-        lock(&self.world.access).bind(USER, name, vec![Rule::all()]);
+        self.allow_in(name);
         self.set(|state| state.add_namespace(name));
+    }
+
+    /// Lets the launcher's user do everything in a namespace, which need not be there.
+    pub fn allow_in(&self, namespace: &str) {
+        lock(&self.world.access).bind(USER, namespace, vec![Rule::all()]);
     }
 
     /// Adds a node with labels besides those that each one has.

@@ -1,5 +1,6 @@
-//! An admission plugin that few clusters have, OpenShift among them: owners are set only by who may
-//! delete what they own.
+//! An admission plugin that few clusters have, OpenShift among them: the deletion of an owner is
+//! blocked only by who may set its finalizers. (Who may make a thing may give it an owner; to give it
+//! one later would take more.)
 //! <https://kubernetes.io/docs/reference/access-authn-authz/admission-controllers/#ownerreferencespermissionenforcement>
 
 use serde_json::Value;
@@ -15,21 +16,13 @@ pub(super) fn check(access: &Access, user: &User, target: &Target, object: &Valu
     let metadata = &object["metadata"];
     let owners = metadata["ownerReferences"].as_array();
     let owners = owners.map(Vec::as_slice).unwrap_or_default();
-    if owners.is_empty() {
-        return Ok(());
-    }
-    let name = text(&metadata["name"]);
-    let wish = |verb: &str, kind: Kind, part: &str, name: &str| Wish {
-        verb: verb.into(),
+    let wish = |kind: Kind, name: &str| Wish {
+        verb: "update".into(),
         group: kind.group().into(),
-        resource: format!("{}{part}", kind.plural()),
+        resource: format!("{}/finalizers", kind.plural()),
         namespace: target.namespace.clone(),
         name: name.into(),
     };
-    let refused = |why: &str| Err(ApiError::forbidden(target.kind, name, why));
-    if !access.allows(user, &wish("delete", target.kind, "", name)) {
-        return refused("cannot set an ownerRef on a resource you can't delete: , <nil>");
-    }
     for owner in owners
         .iter()
         .filter(|owner| owner["blockOwnerDeletion"] == true)
@@ -37,12 +30,14 @@ pub(super) fn check(access: &Access, user: &User, target: &Target, object: &Valu
         let kind = Kind::ALL
             .into_iter()
             .find(|kind| owner["kind"] == kind.name() && owner["apiVersion"] == kind.api_version());
-        let wish = kind.map(|kind| wish("update", kind, "/finalizers", text(&owner["name"])));
+        let wish = kind.map(|kind| wish(kind, text(&owner["name"])));
         if !wish.is_some_and(|wish| access.allows(user, &wish)) {
-            return refused(
+            return Err(ApiError::forbidden(
+                target.kind,
+                text(&metadata["name"]),
                 "cannot set blockOwnerDeletion if an ownerReference refers to a resource you can't \
                  set finalizers on: , <nil>",
-            );
+            ));
         }
     }
     Ok(())

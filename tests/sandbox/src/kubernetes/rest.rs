@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::access::User;
 use super::deletion::{self, Options};
 use super::description::definition;
-use super::error::{ApiError, Result, document};
+use super::error::{ApiError, Cause, Result, document};
 use super::kind::Kind;
 use super::path::Target;
 use super::select::{Fields, Labels};
@@ -273,12 +273,8 @@ fn change(
     let mut after = apply(&before)?;
     let (old, new) = (&before["metadata"], &after["metadata"]);
     if !new["uid"].is_null() && new["uid"] != old["uid"] {
-        let why = format!(
-            "Precondition failed: UID in precondition: {}, UID in object meta: {}",
-            text(&new["uid"]),
-            text(&old["uid"])
-        );
-        return Err(ApiError::conflict(key.kind, &key.name, &why));
+        let why = Cause::invalid("metadata.uid", &new["uid"], "field is immutable");
+        return Err(ApiError::invalid(key.kind, &key.name, &[why]));
     }
     if !new["resourceVersion"].is_null() && new["resourceVersion"] != old["resourceVersion"] {
         let why = "the object has been modified; please apply your changes to the latest version \

@@ -35,7 +35,7 @@ pub(super) struct Settings {
     pub(super) quotas: Vec<String>,
     /// Why pods aren't admitted.
     pub(super) admissions: Vec<String>,
-    /// Whether owners are set only by who may delete what they own.
+    /// Whether the deletion of owners is blocked only by who may set their finalizers.
     pub(super) watches_owners: bool,
     /// What a pull takes.
     pub(super) pull: Duration,

@@ -32,6 +32,10 @@ async fn an_object_is_made_read_changed_and_deleted() {
     let stale = json!({"metadata": {"resourceVersion": made["metadata"]["resourceVersion"]}});
     let (status, refused) = lab.call("PATCH", &at("secrets/a"), &stale).await;
     assert_eq!((status, &refused["reason"]), (409, &json!("Conflict")));
+    let other = json!({"metadata": {"uid": "other"}});
+    let (status, refused) = lab.call("PATCH", &at("secrets/a"), &other).await;
+    let cause = &refused["details"]["causes"][0];
+    assert_eq!((status, &cause["field"]), (422, &json!("metadata.uid")));
 
     let other = json!({"preconditions": {"uid": "other"}});
     let (status, refused) = lab.call("DELETE", &at("secrets/a"), &other).await;
