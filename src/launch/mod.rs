@@ -121,11 +121,18 @@ impl Life<'_> {
             self.spec.name,
             self.instance.provider.name()
         ));
-        let (findings, plan, (own, mut probe)) = self.look().await?;
-        if let Some(runner) = settled(self.spec, &findings)? {
-            drop(progress);
-            return report::reused(self.launch, runner, self.pipeline);
+        let (findings, plan, own) = self.look().await?;
+        match (settled(self.spec, &findings), &plan) {
+            // Where nothing is to be made, nothing of the cloud's stands in the way.
+            (Ok(Some(runner)), _) => {
+                drop(progress);
+                return report::reused(self.launch, runner, self.pipeline);
+            }
+            (Ok(None), _) => {}
+            (Err(forge), Err(cloud)) => return Err(both(forge, cloud)),
+            (Err(forge), Ok(_)) => return Err(forge),
         }
+        let (plan, (own, mut probe)) = (plan?, own?);
         for warning in plan.warnings() {
             tracing::warn!("{warning}");
         }
@@ -236,7 +243,7 @@ impl Life<'_> {
     }
 
     /// Asks the forge and the cloud at the same time; a wrong token is the first thing to hear of.
-    async fn look(&self) -> Result<(Findings, Arc<dyn Plan>, (Own, Probe))> {
+    async fn look(&self) -> Result<(Findings, Result<Arc<dyn Plan>>, Result<(Own, Probe)>)> {
         let question = Question {
             name: &self.spec.name,
             labels: &self.spec.labels,
@@ -254,12 +261,9 @@ impl Life<'_> {
             }
         );
         match (findings, plan) {
-            (Ok(findings), Ok(plan)) => Ok((findings, plan, own?)),
-            (Err(error), Ok(_)) | (Ok(_), Err(error)) => Err(error),
-            (Err(forge), Err(cloud)) => {
-                let also = std::iter::once(cloud.chain()).chain(cloud.hints().iter().cloned());
-                Err(also.fold(forge, |error, text| error.hint(format!("also: {text}"))))
-            }
+            (Ok(findings), plan) => Ok((findings, plan, own)),
+            (Err(forge), Ok(_)) => Err(forge),
+            (Err(forge), Err(cloud)) => Err(both(forge, &cloud)),
         }
     }
 
@@ -280,6 +284,12 @@ impl Life<'_> {
             ..agent_config(self.spec, registration, findings, place)
         }
     }
+}
+
+/// The forge's error, which also tells the cloud's.
+fn both(forge: Error, cloud: &Error) -> Error {
+    let also = std::iter::once(cloud.chain()).chain(cloud.hints().iter().cloned());
+    also.fold(forge, |error, text| error.hint(format!("also: {text}")))
 }
 
 /// An existing runner that will do, or an error where one stands in the way.

@@ -11,18 +11,20 @@ use crate::cloud::{Instance, InstanceState};
 use crate::error::{Error, Kind, Result};
 use crate::forge::Registration;
 
-/// How long a cloud may not know an instance that it has just made.
+/// How long a cloud must not know an instance that it has just made, to be believed.
 const BLIND: Duration = Duration::from_secs(60);
-/// How long a cloud must not know an instance that it did know, to be believed: some forget one as
-/// soon as it is deleted, and some are of two minds about new ones.
+/// The same of an instance that it did know: some forget one as soon as it is deleted, and some are
+/// of two minds about new ones.
 const FORGOTTEN: Duration = Duration::from_secs(10);
 /// How often to ask: often at first, then ever more seldom, to spare the rate limits.
 const FASTEST: Duration = Duration::from_millis(250);
 const SLOWEST: Duration = Duration::from_secs(5);
 /// How many lines of a console are worth showing.
 const SHOWN_LINES: usize = 40;
-/// Rounds of asking in a row that a service may refuse.
+/// Rounds of asking in a row that a service may refuse, and for how long: one that has just started
+/// may deny everything until it knows who may do what.
 const FORGIVEN: u32 = 5;
+const DENYING: Duration = Duration::from_secs(20);
 /// How long a service may not answer, or fail: control planes are upgraded, and the instance goes on
 /// without them.
 const OUTAGE: Duration = Duration::from_secs(180);
@@ -57,7 +59,8 @@ impl Trouble {
     }
 
     fn is_too_much(&self) -> bool {
-        self.refused > FORGIVEN || self.since.elapsed() > OUTAGE
+        let lasts = self.since.elapsed();
+        (self.refused > FORGIVEN && lasts > DENYING) || lasts > OUTAGE
     }
 }
 
@@ -73,42 +76,33 @@ impl Life<'_> {
         let made = Instant::now();
         let mut instance = created;
         let mut trouble: Option<Trouble> = None;
-        let mut last_known: Option<Instant> = None;
+        let mut was_known = false;
+        let mut unknown: Option<Instant> = None;
         loop {
             let (runner, seen) = tokio::join!(
                 self.forge.find(registration.runner_id, &self.spec.name),
                 self.cloud.inspect(&instance.reference)
             );
-            match (runner, seen) {
-                (Ok(runner), Ok(seen)) => {
-                    trouble = None;
-                    let known = seen.is_some();
-                    if known {
-                        last_known = Some(Instant::now());
-                    }
-                    let forgotten = last_known.is_some_and(|then| then.elapsed() > FORGOTTEN);
-                    let gone = seen.as_ref().map_or(
-                        forgotten || (last_known.is_none() && made.elapsed() > BLIND),
-                        |seen| {
-                            !matches!(seen.state, InstanceState::Pending | InstanceState::Running)
-                        },
-                    );
-                    if let Some(seen) = seen {
-                        // A description knows less than the creation about some things.
-                        instance = Instance {
-                            disk_gb: seen.disk_gb.or(instance.disk_gb),
-                            security_group: seen.security_group.clone().or(instance.security_group),
-                            subnet: seen.subnet.clone().or(instance.subnet),
-                            launch_time: seen.launch_time.or(instance.launch_time),
-                            image: match seen.image.is_empty() {
-                                true => instance.image,
-                                false => seen.image.clone(),
-                            },
-                            ..seen
-                        };
-                    }
-                    // A record that is gone may have done its job, or may never have been ready:
-                    // then the end of the instance tells.
+            let mut known = false;
+            let mut gone = false;
+            let mut problem = None;
+            match seen {
+                Ok(Some(seen)) => {
+                    (known, was_known, unknown) = (true, true, None);
+                    gone = !matches!(seen.state, InstanceState::Pending | InstanceState::Running);
+                    instance = updated(instance, seen);
+                }
+                Ok(None) => {
+                    let since = *unknown.get_or_insert_with(Instant::now);
+                    let believed = if was_known { FORGOTTEN } else { BLIND };
+                    gone = since.elapsed() > believed;
+                }
+                Err(error) => problem = Some(error),
+            }
+            match runner {
+                // A record that is gone may have done its job, or may never have been ready: then
+                // the end of the instance tells.
+                Ok(runner) => {
                     if let Some(runner) = runner.filter(|runner| runner.online)
                         && (known || gone)
                     {
@@ -117,26 +111,26 @@ impl Life<'_> {
                             runner_id: Some(runner.id),
                         });
                     }
-                    if gone {
-                        return self.ended(instance).await;
-                    }
                 }
-                (Err(error), _) | (_, Err(error)) => {
+                Err(error) => problem = Some(error),
+            }
+            if gone {
+                return self.ended(instance).await;
+            }
+            trouble = match problem {
+                None => None,
+                Some(error) => {
                     tracing::debug!("{}; asking again", error.chain());
                     let now = Trouble::after(trouble, error);
                     if now.is_too_much() {
                         return Err(now.last);
                     }
-                    trouble = Some(now);
+                    Some(now)
                 }
-            }
+            };
             let pause = (made.elapsed() / 10).clamp(FASTEST, SLOWEST);
             if Instant::now() + pause >= deadline {
-                return Err(match trouble {
-                    // It may be ready, for all that is known.
-                    Some(trouble) => trouble.last.during(self.not_ready(&instance)),
-                    None => self.late(&instance).await,
-                });
+                return Err(self.late(&instance, trouble).await);
             }
             // News are heard at once, but the forge isn't asked at every one of them.
             tokio::join!(
@@ -146,20 +140,27 @@ impl Life<'_> {
         }
     }
 
-    fn not_ready(&self, instance: &Instance) -> String {
-        format!(
-            "waiting for the runner {} on {}: not ready within {:?}",
-            self.spec.name, instance.reference.id, self.spec.timeout
-        )
-    }
-
-    async fn late(&self, instance: &Instance) -> Error {
-        let console = shown(self.console(instance).await);
+    /// The error of a runner that isn't ready in time, or isn't known to be.
+    async fn late(&self, instance: &Instance, trouble: Option<Trouble>) -> Error {
         let error = Error::new(
             Kind::NotReady,
-            format!("{}{console}", self.not_ready(instance)),
-        );
-        error.hint("--timeout gives it more time; a long startup script belongs into an image")
+            format!(
+                "waiting for the runner {} on {}: not ready within {:?}{}",
+                self.spec.name,
+                instance.reference.id,
+                self.spec.timeout,
+                shown(self.console(instance).await)
+            ),
+        )
+        .hint("--timeout gives it more time; a long startup script belongs into an image");
+        match trouble {
+            None => error,
+            Some(Trouble { last, .. }) => {
+                let hints = last.hints().to_vec();
+                let error = error.hint(format!("the last answer was: {}", last.chain()));
+                hints.into_iter().fold(error, Error::hint)
+            }
+        }
     }
 
     /// An instance that is gone was ready all the same if its agent said so: its only job, or a
@@ -198,6 +199,21 @@ impl Life<'_> {
     }
 }
 
+/// An instance as it is described now. A description knows less than the creation about some things.
+fn updated(instance: Instance, seen: Instance) -> Instance {
+    Instance {
+        disk_gb: seen.disk_gb.or(instance.disk_gb),
+        security_group: seen.security_group.clone().or(instance.security_group),
+        subnet: seen.subnet.clone().or(instance.subnet),
+        launch_time: seen.launch_time.or(instance.launch_time),
+        image: match seen.image.is_empty() {
+            true => instance.image,
+            false => seen.image.clone(),
+        },
+        ..seen
+    }
+}
+
 /// A console, ready to stand behind a message.
 fn shown(console: Result<String>) -> String {
     match console {
@@ -216,25 +232,26 @@ fn shown(console: Result<String>) -> String {
 mod tests {
     use super::*;
 
-    fn outlasted(error: impl Fn() -> Error, rounds: u32) -> bool {
+    /// How long such errors are outlasted, one each second.
+    async fn outlasted(error: impl Fn() -> Error) -> Duration {
+        let began = Instant::now();
         let mut trouble = None;
-        (0..rounds).all(|_| {
+        loop {
             let now = Trouble::after(trouble.take(), error());
-            let goes_on = !now.is_too_much();
+            if now.is_too_much() {
+                return began.elapsed();
+            }
             trouble = Some(now);
-            goes_on
-        })
+            tokio::time::advance(Duration::from_secs(1)).await;
+        }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_outage_lasts_and_a_refusal_stays_one() {
-        let silent = || Error::other("asking");
-        let refused = || Error::other("asking").refused();
-        assert!(outlasted(silent, 100));
-        assert!(outlasted(refused, FORGIVEN));
-        assert!(!outlasted(refused, FORGIVEN + 1));
-        let first = Trouble::after(None, silent());
-        tokio::time::advance(OUTAGE + Duration::from_secs(1)).await;
-        assert!(Trouble::after(Some(first), silent()).is_too_much());
+    async fn an_outage_passes_and_a_refusal_stays() {
+        let second = Duration::from_secs(1);
+        let silent = outlasted(|| Error::other("asking")).await;
+        assert_eq!(silent, OUTAGE + second);
+        let refused = outlasted(|| Error::other("asking").refused()).await;
+        assert_eq!(refused, DENYING + second);
     }
 }

@@ -327,13 +327,20 @@ async fn a_short_job_that_is_over_before_anyone_looks_is_a_success() {
 #[tokio::test]
 async fn an_outage_of_the_forge_is_outlasted() {
     let world = World::new().await;
-    let find = "host:github:GET /repos/{owner}/{repo}/actions/runners";
+    let find = "github:GET /repos/{owner}/{repo}/actions/runners/{runner_id}";
     let running = world.spawn(&["launch", "--cloud=aws", "--single", "--labels=late"]);
     world.until_running().await;
+    let bad_gateway = sandbox::FaultKind::Status(502);
     world
         .sandbox
-        .fault(find, None, sandbox::FaultKind::Status(502));
-    tokio::time::sleep(Duration::from_secs(15)).await;
+        .fault(&format!("host:{find}"), None, bad_gateway);
+    world
+        .until("it has asked again and again", || {
+            let calls = world.sandbox.calls().into_iter();
+            let failed = calls.filter(|call| call.name == find && call.status == Some(502));
+            failed.count() > 30
+        })
+        .await;
     world.sandbox.clear_faults();
     let done = world.done(running).await;
     assert_eq!(done.code, 0, "{}", world.report());

@@ -15,14 +15,15 @@ impl World {
         let job = JobScript::Sleep(Duration::from_secs(3600));
         let github = self.sandbox.github();
         let run = github.queue_run("octo/repo", "train", &["work"], job);
-        // Until the program has printed it and the hook has noted it.
+        // Until the forge says it, the program has printed it, and the hook has noted it.
         let note = disk.join("var/lib/runner-launch/job/note");
         self.until("the agent knows of the job", || {
             let noted = std::fs::read_to_string(&note).unwrap_or_default();
-            noted.ends_with('\n') && printed().contains("job_started")
+            noted.ends_with('\n')
+                && printed().contains("job_started")
+                && github.run(run).unwrap().jobs[0].status == "in_progress"
         })
         .await;
-        assert_eq!(github.run(run).unwrap().jobs[0].status, "in_progress");
         run
     }
 

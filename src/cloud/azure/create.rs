@@ -166,10 +166,7 @@ impl<'a> Site<'a> {
             let outcome = self.attempt(candidate, way, &ssh_key).await;
             match outcome {
                 Ok(instance) => return Ok(instance),
-                // While a group may be there that nobody told of, nothing counts as refused.
-                Err(Failure::Refused(refusal))
-                    if may_do_elsewhere(refusal.meaning()) && !self.unclear =>
-                {
+                Err(Failure::Refused(refusal)) if may_do_elsewhere(refusal.meaning()) => {
                     tracing::info!("{}: {refusal}", place(candidate));
                     tried.push(Tried { candidate, refusal });
                 }
@@ -296,6 +293,8 @@ impl<'a> Site<'a> {
         let left = self.deletions().await;
         if left.is_empty() {
             return match self.unclear {
+                // While a group may be there that nobody told of, nothing counts as a refusal.
+                true if error.is_refusal() => error.during("launching an instance"),
                 true => error,
                 false => error.refused(),
             };

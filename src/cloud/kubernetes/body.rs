@@ -93,7 +93,7 @@ fn deadline(order: &Order) -> i64 {
 /// runner is ready.
 pub(super) fn lasting(uid: Option<String>) -> Value {
     json!({
-        // Another one's is a conflict.
+        // Another one's isn't changed: to the server it is an attempt to change the uid.
         "metadata": uid.map_or(json!({}), |uid| json!({ "uid": uid })),
         "spec": { "activeDeadlineSeconds": null, "ttlSecondsAfterFinished": 0 }
     })

@@ -14,12 +14,14 @@ use super::labels::{self, MANAGED_BY, RUNNER, SIZE};
 use super::views::{Event, Job, Pod};
 use super::{pods, refusal, told};
 use crate::cloud::{Instance, InstanceRef, InstanceState, TAG_LAUNCH, TAG_OWNER, TAG_SERVES};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 
 /// How much longer than its pod's grace a Job that was deleted may take to go.
 const GOING: Duration = Duration::from_secs(45);
 /// From a watch that failed to the next.
 const PAUSE: Duration = Duration::from_millis(500);
+/// How often in a row the look for what is left may be denied.
+const DENIALS: u32 = 12;
 /// How long a pod may be in trouble that might pass.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// How much of a log an error may need.
@@ -299,11 +301,8 @@ pub(super) async fn destroy(
         }
     });
     let (mut jobs, job) = Box::pin(deletion).await?;
-    if job.is_none() {
-        return Ok(());
-    }
     let gone = async {
-        loop {
+        while job.is_some() {
             let is_gone = conditions::is_deleted(&uid);
             match await_condition(jobs.clone(), &instance.id, is_gone).await {
                 Ok(_) => break,
@@ -316,8 +315,15 @@ pub(super) async fn destroy(
             }
         }
         // A cluster that has just started may not know yet whose the pod is, and lets the Job go
-        // before it.
-        while has_pods(client, &uid).await {
+        // before it. It may deny everything, too; who may never look has to believe that none is left.
+        let mut denied = 0;
+        while denied < DENIALS {
+            match has_pods(client, &uid).await {
+                Ok(false) => break,
+                Ok(true) => denied = 0,
+                Err(error) if error.kind() == Kind::Denied => denied += 1,
+                Err(error) => tracing::debug!("{}; asking again", error.chain()),
+            }
             sleep(PAUSE).await;
         }
     };
@@ -325,7 +331,7 @@ pub(super) async fn destroy(
     match timeout(limit, gone).await {
         Ok(()) => Ok(()),
         Err(_) => Err(Error::other(doing())
-            .caused_by(format!("it is still there after {limit:?}"))
+            .caused_by(format!("it, or its pod, is still there after {limit:?}"))
             .hint(format!(
                 "its node may be lost: kubectl get pods -l {JOB_NAME}={} shows it, and kubectl delete pod --force \
                  gives it up",
@@ -334,23 +340,14 @@ pub(super) async fn destroy(
     }
 }
 
-/// Whether pods of the Job with this uid are left. Who may not look has to believe that none are.
-async fn has_pods(client: &Client, uid: &str) -> bool {
+/// Whether pods of the Job with this uid are left.
+async fn has_pods(client: &Client, uid: &str) -> Result<bool> {
     let of_job = ListParams::default().labels(&format!("{CONTROLLER_UID}={uid}"));
     let left = client.with("looking for its pods", |cluster| {
         let of_job = &of_job;
-        async move {
-            let pods = match cluster.pods().list(of_job).await {
-                Err(error) if refusal::is_denied(&error) => return Ok(false),
-                pods => pods?,
-            };
-            Ok(!pods.items.is_empty())
-        }
+        async move { Ok(!cluster.pods().list(of_job).await?.items.is_empty()) }
     });
-    Box::pin(left).await.unwrap_or_else(|error| {
-        tracing::debug!("{}; asking again", error.chain());
-        true
-    })
+    Box::pin(left).await
 }
 
 /// What a Job's pod is given to end.

@@ -68,7 +68,7 @@ pub(super) fn is_absent(error: &kube::Error) -> bool {
 }
 
 /// Whether a namespace isn't there: then nothing can be said of what may be in it.
-pub(super) fn is_no_namespace(status: &Status) -> bool {
+fn is_no_namespace(status: &Status) -> bool {
     status.code == 404 && is_about(status, "namespaces")
 }
 
@@ -149,18 +149,20 @@ fn own_words(message: &str) -> &str {
 
 /// The server's words, with the causes that they don't name.
 fn said(status: &Status) -> String {
-    /// More than a server's own words is somebody's page.
-    const LONGEST: usize = 600;
+    // What isn't the server's own is somebody's page.
+    let longest = if is_genuine(status) { 2000 } else { 600 };
+    let cut = |text: &str| own_words(text).chars().take(longest).collect::<String>();
     let mut said = match status.message.is_empty() {
         true => format!("{} {}", status.code, status.reason)
             .trim()
             .to_owned(),
-        false => own_words(&status.message).chars().take(LONGEST).collect(),
+        false => cut(&status.message),
     };
     let causes = status.details.iter().flat_map(|details| &details.causes);
     for cause in causes {
-        if !cause.message.is_empty() && !status.message.contains(&cause.message) {
-            said.push_str(&format!("; {}: {}", cause.field, cause.message));
+        let why = cut(&cause.message);
+        if !why.is_empty() && !said.contains(&why) {
+            said.push_str(&format!("; {}: {why}", cause.field));
         }
     }
     said
@@ -194,11 +196,17 @@ mod tests {
         let error = refused("checking", &status(400, quoting, json!([])));
         assert!(error.chain().ends_with("must match"), "{}", error.chain());
         let long = format!("{} is wrong", "x".repeat(700));
-        let causes =
-            json!([{ "field": "spec", "message": long }, { "field": "a", "message": "b" }]);
+        let causes = json!([
+            { "field": "spec", "message": long },
+            { "field": "a", "message": "b, error found in #1 byte of ...|hush|..." },
+        ]);
         let error = refused("checking", &status(422, &format!("spec: {long}"), causes));
-        assert!(error.chain().ends_with("xx; a: b"), "{}", error.chain());
-        assert!(error.chain().len() < 700, "{}", error.chain());
+        assert!(
+            error.chain().ends_with("xx is wrong; a: b"),
+            "{}",
+            error.chain()
+        );
+        assert_eq!(error.chain().matches("is wrong").count(), 1);
     }
 
     #[test]

@@ -182,7 +182,11 @@ impl GitHub {
             401 | 403 | 404 if !limited => Kind::Denied,
             _ => Kind::Forge,
         };
-        let error = Error::new(kind, format!("{doing}: GitHub answered {status} {said}"));
+        let mut error = Error::new(kind, format!("{doing}: GitHub answered {status} {said}"));
+        // A limit passes; what is refused stays so.
+        if answer.status.is_client_error() && !limited && status != 429 {
+            error = error.refused();
+        }
         match (status, &self.spec.target) {
             _ if limited => error.hint("wait until the limit is reset, or use a GitHub App, whose limit is its own"),
             (401, _) => error.hint(

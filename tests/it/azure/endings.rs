@@ -119,7 +119,7 @@ async fn a_killed_idle_agent_leaves_no_record() {
 async fn the_machine_waits_until_its_right_to_delete_itself_counts() {
     let world = World::new().await;
     let azure = world.sandbox.azure();
-    azure.set_propagation(Duration::from_secs(12));
+    azure.set_propagation(Duration::from_secs(20));
     // And the identity isn't known at once to those who give rights.
     azure.refuse_principals(2);
     // The launcher looks for the runner only once it has given the right.

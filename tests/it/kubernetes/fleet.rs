@@ -108,3 +108,22 @@ async fn a_pod_on_a_lost_node_is_told() {
     assert_eq!(done.code, 0, "{}", world.report());
     world.finish().await;
 }
+
+#[tokio::test]
+async fn what_is_stopped_has_no_pod_left_even_where_its_job_goes_first() {
+    let world = World::with(|config| config.shutdown_delay = Duration::from_secs(2)).await;
+    let kubernetes = world.sandbox.kubernetes();
+    add(&world, "one", &[]).await;
+    kubernetes.overlook_dependents();
+    // It has just started, and denies what it will allow: here, once the Job is gone.
+    for nth in 3..=5 {
+        let denied = sandbox::FaultKind::Denied;
+        world.sandbox.fault("host:list pods", Some(nth), denied);
+    }
+    let done = world
+        .run(&["stop", "--cloud=kubernetes", "--name=one"])
+        .await;
+    assert_eq!(done.code, 0, "{}", world.report());
+    assert!(kubernetes.live().is_empty(), "{}", world.report());
+    world.finish().await;
+}

@@ -195,6 +195,12 @@ impl Kubernetes {
         self.set(|state| state.settings.watches_owners = true);
     }
 
+    /// From now on a Job that is deleted goes before its pod, as it may in a cluster that has just
+    /// started: that goes as an orphan.
+    pub fn overlook_dependents(&self) {
+        self.set(|state| state.settings.overlooks_dependents = true);
+    }
+
     /// Takes back all of [`Kubernetes::quota`] and [`Kubernetes::admission`].
     pub fn clear_refusals(&self) {
         self.set(|state| {

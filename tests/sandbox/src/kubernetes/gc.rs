@@ -25,7 +25,9 @@ pub(super) fn sync(state: &mut State) {
         let metadata = &object["metadata"];
         let uid = text(&metadata["uid"]);
         if metadata["deletionTimestamp"].is_string() {
-            if holds(&object, FOREGROUND) {
+            if holds(&object, FOREGROUND) && state.settings.overlooks_dependents {
+                release(&mut state.store, key, FOREGROUND);
+            } else if holds(&object, FOREGROUND) {
                 delete_dependents(&mut state.store, key, &all, uid);
             } else if holds(&object, ORPHAN) {
                 orphan_dependents(&mut state.store, key, &all, uid);

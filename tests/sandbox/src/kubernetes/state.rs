@@ -37,6 +37,8 @@ pub(super) struct Settings {
     pub(super) admissions: Vec<String>,
     /// Whether the deletion of owners is blocked only by who may set their finalizers.
     pub(super) watches_owners: bool,
+    /// Whether the garbage collector doesn't know yet who owns what.
+    pub(super) overlooks_dependents: bool,
     /// What a pull takes.
     pub(super) pull: Duration,
     /// After which time the server ends watches.
