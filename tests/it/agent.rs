@@ -9,7 +9,7 @@ use crate::world::World;
 /// A runner at work on a job that would take an hour; the answer is the run and the instance.
 async fn at_work(world: &World, args: &[&str]) -> (u64, String) {
     let done = world
-        .launch(&[&["--labels=work", "--idle-timeout=3"], args].concat())
+        .launch(&[&["--labels=work", "--idle-timeout=30"], args].concat())
         .await;
     assert_eq!(done.code, 0, "{}", world.report());
     let id = world.instance().id;

@@ -22,7 +22,7 @@ async fn without_secret() -> World {
 
 /// A whole life of an instance.
 async fn live(world: World, source: &str) {
-    let done = world.launch_azure(&["--idle-timeout=1"]).await;
+    let done = world.launch_azure(&["--idle-timeout=3"]).await;
     assert_eq!(done.code, 0, "{source}: {}", world.report());
     assert!(
         !done.stderr.contains("warning"),
@@ -226,7 +226,7 @@ async fn a_token_that_ends_while_a_launch_is_under_way_is_fetched_anew() {
     ] {
         let before = world.host_calls().len();
         let mut hold = world.sandbox.hold_before(call, 1);
-        let args = ["launch", "--cloud=azure", "--idle-timeout=1"];
+        let args = ["launch", "--cloud=azure", "--idle-timeout=3"];
         let running = world.spawn(&args);
         assert!(hold.arrived(SOON).await, "{}", world.report());
         azure.expire_tokens();
@@ -289,7 +289,7 @@ async fn in_a_pipeline_secrets_are_masked_before_their_first_use() {
             world.set(name, Some(value));
         }
         let done = world
-            .launch_azure(&["--idle-timeout=1", "--log=debug"])
+            .launch_azure(&["--idle-timeout=3", "--log=debug"])
             .await;
         assert_eq!(done.code, 0, "{source}: {}", world.report());
         given.retain(|(name, _)| name == source);

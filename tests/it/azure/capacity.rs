@@ -19,7 +19,7 @@ async fn without_room(code: &str, later: bool) {
     let args = [
         "--cloud-type=m,Standard_D8s_v5",
         "--cloud-region=us-west,us-east",
-        "--idle-timeout=1",
+        "--idle-timeout=3",
     ];
     let done = world.launch_azure(&args).await;
     assert_eq!(done.code, 0, "{}", world.report());
@@ -64,7 +64,7 @@ async fn a_size_that_the_subscription_may_not_have_is_not_tried() {
     let done = world.launch_azure(&[]).await;
     has(&done, 4, &["Standard_F8s_v2", "westus2", "--cloud-region"]);
     assert_eq!(tries(&world), 0);
-    let args = ["--cloud-region=us-west,us-east", "--idle-timeout=1"];
+    let args = ["--cloud-region=us-west,us-east", "--idle-timeout=3"];
     let done = world.launch_azure(&args).await;
     has(&done, 0, &["left out", "westus2"]);
     assert_eq!(ran(&world), [("Standard_F8s_v2".into(), "eastus".into())]);
@@ -80,7 +80,7 @@ async fn without_spot_machines_on_demand_is_taken_where_that_is_allowed() {
     let done = world.launch_azure(&["--cloud-spot", "--single"]).await;
     has(&done, 4, &["AllocationFailed", "--cloud-spot-fallback"]);
     world.until_clean().await;
-    let fallback = ["--cloud-spot", "--cloud-spot-fallback", "--idle-timeout=1"];
+    let fallback = ["--cloud-spot", "--cloud-spot-fallback", "--idle-timeout=3"];
     let done = world.launch_azure(&fallback).await;
     assert_eq!(done.code, 0, "{}", world.report());
     let spot = |world: &World| world.sandbox.azure().instances().pop().unwrap().spot;
@@ -123,7 +123,7 @@ async fn without_quota(code: &str) {
     let args = [
         "--cloud-type=m,l,Standard_D8s_v5",
         "--cloud-region=us-west,us-east",
-        "--idle-timeout=1",
+        "--idle-timeout=3",
     ];
     let done = world.launch_azure(&args).await;
     assert_eq!(done.code, 0, "{}", world.report());

@@ -88,7 +88,7 @@ async fn what_the_readme_calls_optional_is() {
         .collect();
     let world = World::new().await;
     world.sandbox.azure().allow_only(&needed);
-    let done = world.launch_azure(&["--idle-timeout=1"]).await;
+    let done = world.launch_azure(&["--idle-timeout=3"]).await;
     assert_eq!(done.code, 0, "{}", world.report());
     assert!(done.stderr.contains("skus/read"), "{}", done.stderr);
     world.finish().await;
@@ -125,7 +125,7 @@ async fn what_may_not_be_looked_at_is_done_without() {
     ] {
         let world = World::new().await;
         world.sandbox.azure().deny(action);
-        let done = world.launch_azure(&["--idle-timeout=1"]).await;
+        let done = world.launch_azure(&["--idle-timeout=3"]).await;
         assert_eq!(done.code, 0, "{action}: {}", world.report());
         let warned = done.stderr.contains("warning");
         assert_eq!(warned, !said.is_empty(), "{action}: {}", done.stderr);

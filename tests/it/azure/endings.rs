@@ -9,7 +9,7 @@ use crate::world::World;
 /// A runner at work on a job that would take an hour; the answer is the run and the machine.
 async fn at_work(world: &World, args: &[&str]) -> (u64, String) {
     let done = world
-        .launch_azure(&[&["--labels=work", "--idle-timeout=3"], args].concat())
+        .launch_azure(&[&["--labels=work", "--idle-timeout=30"], args].concat())
         .await;
     assert_eq!(done.code, 0, "{}", world.report());
     let name = world.azure_instance().name;
@@ -151,7 +151,7 @@ async fn without_an_agent_the_machine_deletes_itself_all_the_same() {
     world
         .sandbox
         .fault("download:agent", None, FaultKind::TimeoutBefore);
-    let args = ["launch", "--cloud=azure", "--timeout=8", "--idle-timeout=1"];
+    let args = ["launch", "--cloud=azure", "--timeout=8", "--idle-timeout=3"];
     let running = world.spawn(&args);
     let azure = world.sandbox.azure();
     // Not before it may delete itself: that is the launcher's to give.

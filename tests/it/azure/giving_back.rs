@@ -54,7 +54,7 @@ async fn without_roles_an_identity_that_was_named_deletes_the_machine() {
         azure.deny(denied);
         let subscription = format!("/subscriptions/{}", azure.subscription());
         let identity = azure.add_identity("cleaner", &[(CONTRIBUTOR, &subscription)]);
-        let wanted = ["--idle-timeout=1", "--cloud-permission-set", &identity];
+        let wanted = ["--idle-timeout=3", "--cloud-permission-set", &identity];
         let done = world.launch_azure(&wanted).await;
         assert_eq!(done.code, 0, "{denied}: {}", world.report());
         let warning = format!("deletes itself as {identity}");
@@ -208,7 +208,7 @@ async fn one_that_is_kept_turns_itself_off_and_costs_until_it_is_stopped_or_swep
             world.set("AZURE_FEDERATED_TOKEN", Some(&token));
         }
         let keep = [
-            "--idle-timeout=1",
+            "--idle-timeout=3",
             "--name=kept",
             "--cloud-keep-until-stopped",
         ];
@@ -255,7 +255,7 @@ async fn one_that_is_kept_turns_itself_off_and_costs_until_it_is_stopped_or_swep
 async fn one_that_may_delete_itself_does_so_even_if_it_may_be_kept() {
     let world = World::new().await;
     let done = world
-        .launch_azure(&["--idle-timeout=1", "--cloud-keep-until-stopped"])
+        .launch_azure(&["--idle-timeout=3", "--cloud-keep-until-stopped"])
         .await;
     assert_eq!(done.code, 0, "{}", world.report());
     assert!(!done.stderr.contains("costing"), "{}", done.stderr);

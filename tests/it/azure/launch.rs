@@ -141,7 +141,7 @@ async fn what_nobody_asked_for_is_the_current_price_and_a_key_that_nobody_keeps(
 #[tokio::test]
 async fn a_launch_makes_five_serial_trips_after_its_token() {
     let world = World::with(|config| config.latency = Duration::from_millis(100)).await;
-    let done = world.launch_azure(&["--idle-timeout=1"]).await;
+    let done = world.launch_azure(&["--idle-timeout=3"]).await;
     assert_eq!(done.code, 0, "{}", world.report());
     let mut calls = world.sandbox.calls();
     calls.retain(|call| call.peer == Caller::Host);
@@ -198,7 +198,7 @@ async fn two_launches_at_once_share_nothing() {
 async fn the_service_says_how_long_to_wait_between_looks() {
     let world = World::with(|config| config.boot_delay = Duration::from_secs(4)).await;
     world.sandbox.azure().set_retry_after(3);
-    let done = world.launch_azure(&["--idle-timeout=1"]).await;
+    let done = world.launch_azure(&["--idle-timeout=3"]).await;
     assert_eq!(done.code, 0, "{}", world.report());
     let calls = world.sandbox.calls();
     let mut asked: Vec<Instant> = Vec::new();
@@ -221,7 +221,7 @@ async fn the_service_says_how_long_to_wait_between_looks() {
 async fn a_gitlab_runner_lives_there_too() {
     let world = World::gitlab().await;
     let done = world
-        .launch_azure(&["--driver=gitlab", "--labels=gl", "--idle-timeout=1"])
+        .launch_azure(&["--driver=gitlab", "--labels=gl", "--idle-timeout=3"])
         .await;
     assert_eq!(done.code, 0, "{}", world.report());
     world.finish().await;

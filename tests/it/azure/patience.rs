@@ -12,7 +12,7 @@ async fn a_machine_that_may_not_delete_itself_yet_stays_on_and_goes_on_asking() 
     let azure = world.sandbox.azure();
     let call = "instance:arm:DELETE resourceGroups";
     world.sandbox.fault(call, None, FaultKind::Denied);
-    let done = world.launch_azure(&["--idle-timeout=1"]).await;
+    let done = world.launch_azure(&["--idle-timeout=3"]).await;
     assert_eq!(done.code, 0, "{}", world.report());
     let name = world.azure_instance().name;
     world
@@ -80,7 +80,7 @@ async fn the_next_launch_deletes_what_could_not_delete_itself() {
     world.set("AZURE_CLIENT_SECRET", None);
     let token = azure.federated_token(sandbox::FederatedToken::Good);
     world.set("AZURE_FEDERATED_TOKEN", Some(&token));
-    let args = ["--idle-timeout=1", "--cloud-keep-until-stopped"];
+    let args = ["--idle-timeout=3", "--cloud-keep-until-stopped"];
     let done = world.launch_azure(&args).await;
     assert_eq!(done.code, 0, "{}", world.report());
     let left = world.azure_instance().name;
@@ -124,7 +124,7 @@ async fn a_cloud_that_refuses_the_deletion_leaves_a_machine_that_can_be_swept() 
     world
         .sandbox
         .fault("instance:arm:DELETE resourceGroups", None, refused);
-    let done = world.launch_azure(&["--idle-timeout=1"]).await;
+    let done = world.launch_azure(&["--idle-timeout=3"]).await;
     assert_eq!(done.code, 0, "{}", world.report());
     let name = world.azure_instance().name;
     let asks_on = "it stays on, and goes on asking";

@@ -156,7 +156,7 @@ async fn images_of_the_marketplace_and_of_galleries_are_launched() {
     ] {
         let before = azure.instances().len();
         let done = world
-            .launch_azure(&["--idle-timeout=1", "--cloud-image", given])
+            .launch_azure(&["--idle-timeout=3", "--cloud-image", given])
             .await;
         assert_eq!(done.code, 0, "{given}: {}", world.report());
         let made_of = azure.instances().remove(before);
