@@ -81,7 +81,9 @@ async fn all_calls_but_those_of_the_metadata_service_go_through_the_proxy() {
         .filter(|call| !call.starts_with("imds:"))
         .count();
     assert!(calls.len() > proxied, "{calls:?}");
-    assert_eq!(used.load(Ordering::SeqCst) - before, proxied, "{calls:?}");
+    // A dry run doesn't wait for its look at the agent's address: that may get no further than here.
+    let through = used.load(Ordering::SeqCst) - before;
+    assert!((proxied..=proxied + 1).contains(&through), "{calls:?}");
 
     world.set("NO_PROXY", Some("127.0.0.1"));
     let before = used.load(Ordering::SeqCst);

@@ -40,7 +40,10 @@ async fn announced(kind: &str, args: &[&str], told: &str) {
     let console = azure.console(&name);
     assert!(console.contains(told), "{kind}: {console}");
     assert_eq!(azure.acknowledged(&name).len(), 1, "{}", world.report());
-    assert_eq!(own_deletions(&world), [202], "{}", world.report());
+    // A machine that is quick to come back asks once more while its group is still there.
+    let deletions = own_deletions(&world);
+    let accepted = deletions.iter().all(|status| *status == 202);
+    assert!(!deletions.is_empty() && accepted, "{}", world.report());
     world.finish().await;
 }
 
