@@ -81,18 +81,20 @@ enum Trouble {
     SignalAfter(i32),
 }
 
+/// How a call fails.
+const KINDS: [FaultKind; 6] = [
+    FaultKind::Status(500),
+    FaultKind::Throttled,
+    FaultKind::TimeoutAfter,
+    FaultKind::CutAfter,
+    FaultKind::CutBefore,
+    FaultKind::Denied,
+];
+
 /// Everything that can go wrong at a call.
 fn troubles() -> Vec<Trouble> {
-    let kinds = [
-        FaultKind::Status(500),
-        FaultKind::Throttled,
-        FaultKind::TimeoutAfter,
-        FaultKind::CutAfter,
-        FaultKind::CutBefore,
-        FaultKind::Denied,
-    ];
-    let once = kinds.clone().map(Trouble::Once).into_iter();
-    once.chain(kinds.map(Trouble::Always))
+    let once = KINDS.map(Trouble::Once).into_iter();
+    once.chain(KINDS.map(Trouble::Always))
         .chain([2, 15].map(Trouble::SignalBefore))
         .chain([2, 15].map(Trouble::SignalAfter))
         .collect()
@@ -209,15 +211,7 @@ async fn one(args: Args, call: &str, trouble: &Trouble) {
 
 #[tokio::test]
 async fn a_call_that_fails_once_leaks_nothing() {
-    let troubles = [
-        FaultKind::Status(500),
-        FaultKind::Throttled,
-        FaultKind::TimeoutAfter,
-        FaultKind::CutAfter,
-        FaultKind::CutBefore,
-        FaultKind::Denied,
-    ];
-    meet(MANY, &troubles.map(Trouble::Once)).await;
+    meet(MANY, &KINDS.map(Trouble::Once)).await;
 }
 
 #[tokio::test]
